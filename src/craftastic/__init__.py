@@ -1,0 +1,3 @@
+"""Craftastic: a self-hosted orchestrator of development environments."""
+
+__version__ = "0.1.0"

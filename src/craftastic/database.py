@@ -1,0 +1,159 @@
+"""Engine, transactions, declarative base: the one place that sets SQLAlchemy up."""
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator, event
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from craftastic.errors import Unavailable
+
+Transaction = AsyncSession
+
+BUSY_TIMEOUT_MS = 5000
+READ_ONLY = "craftastic_read_only"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database did not answer, or stayed locked longer than the busy timeout."""
+
+    code = "DATABASE_UNAVAILABLE"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC in Python on both databases; SQLite itself knows no time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a naive time is ambiguous; give an aware one")
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are opened by `_begin_sqlite` alone
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+class Database:
+    """One engine for one database URL."""
+
+    def __init__(self, url: str) -> None:
+        self.is_sqlite = url.startswith("sqlite")
+        options: dict[str, Any] = (
+            {}
+            if self.is_sqlite
+            else {
+                "pool_size": 10,
+                "max_overflow": 10,
+                "pool_timeout": 10,
+                "pool_pre_ping": True,
+                "connect_args": {"timeout": 10, "command_timeout": 30},
+            }
+        )
+        self.engine = create_async_engine(url, **options)
+        if self.is_sqlite:
+            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        self._transactions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[Transaction]:
+        """Open a transaction: committed on exit, rolled back on error or cancellation.
+
+        Keep it short: never await a runtime or a remote API inside.
+
+        Raises:
+            DatabaseUnavailable: The database is down or stayed locked.
+        """
+        with _translated():
+            async with self._transactions.begin() as tx:
+                yield tx
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[Transaction]:
+        """Open a transaction that only reads; on SQLite it never waits for a writer.
+
+        Raises:
+            DatabaseUnavailable: The database is down.
+        """
+        with _translated():
+            async with self._transactions() as tx:
+                await tx.connection(execution_options={READ_ONLY: True})
+                yield tx
+
+    async def ping(self) -> None:
+        """Do nothing, in the database.
+
+        Raises:
+            DatabaseUnavailable: It did not answer.
+        """
+        async with self.read() as tx:
+            await tx.execute(sqlalchemy.text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def _begin_sqlite(connection: sqlalchemy.Connection) -> None:
+    # A deferred transaction that reads first and writes later fails at once when another writer
+    # came between, whatever the busy timeout: what may write asks for the lock at its start.
+    reads = connection.get_execution_options().get(READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+        raise DatabaseUnavailable("The database does not answer; try again.") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable("The database does not answer; try again.") from error
+        raise
+
+
+def violated(error: IntegrityError, *names: str) -> bool:
+    """Tell whether a uniqueness error is about one of these indexes or column lists.
+
+    PostgreSQL names the index, SQLite the columns (`sessions.environment_id, sessions.name`):
+    pass both forms.
+    """
+    text = str(error.orig)
+    return any(name in text for name in names)

@@ -1,0 +1,90 @@
+"""Error categories shared by every layer; `http.errors` alone maps them to status codes.
+
+CraftasticError
+├── InvalidInput        the request can never succeed as sent
+├── Unauthenticated     no credential, or a bad one
+├── Forbidden           known caller, not allowed, existence may be revealed
+├── NotFound            absent, or not visible to this caller
+├── Conflict            the current state refuses the request
+├── TooLarge            more bytes than the route takes
+├── RateLimited         retry after `retry_after_s`
+├── Unavailable         a dependency is down; retrying may help
+├── NotConfigured       the operator has not set this up
+└── InternalError       a bug
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class CraftasticError(Exception):
+    """Base of every error this project raises on purpose.
+
+    Args:
+        message: Safe to show to the caller, in plain words, with a way on where there is one.
+        details: A second sentence for the caller: what exactly was refused, or what to do.
+        answer: Further fields of the answer (`suggestions`, `existingSession`).
+        context: For the log only; never sent to a client.
+    """
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+    code_is_error: ClassVar[bool] = False
+    """Whether the answer's `error` field carries the code (two answers of sessions do)."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: str | None = None,
+        answer: Mapping[str, object] | None = None,
+        **context: object,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+        self.answer = dict(answer or {})
+        self.context = context
+
+
+class InvalidInput(CraftasticError):
+    code = "INVALID_INPUT"
+
+
+class Unauthenticated(CraftasticError):
+    code = "UNAUTHENTICATED"
+
+
+class Forbidden(CraftasticError):
+    code = "FORBIDDEN"
+
+
+class NotFound(CraftasticError):
+    code = "NOT_FOUND"
+
+
+class Conflict(CraftasticError):
+    code = "CONFLICT"
+
+
+class TooLarge(CraftasticError):
+    code = "TOO_LARGE"
+
+
+class RateLimited(CraftasticError):
+    code = "RATE_LIMITED"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, **context: object) -> None:
+        super().__init__(message, **context)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(CraftasticError):
+    code = "UNAVAILABLE"
+
+
+class NotConfigured(CraftasticError):
+    code = "NOT_CONFIGURED"
+
+
+class InternalError(CraftasticError):
+    code = "INTERNAL_ERROR"

@@ -1,0 +1,291 @@
+"""The runtime port: what every place that can run a sandbox offers, and says nothing about how.
+
+A sandbox's inside looks the same with every driver:
+
+- The user is `dev`, its home `/home/dev` (`HOME`), kept until `remove(..., storage=True)`.
+- `/home/dev/.craftastic/repos/<environment id>` and `/home/dev/.craftastic/worktrees/<environment
+  id>` are folders of that user, kept likewise.
+- `/run/craftastic` is a private folder of that user, shared by all commands of the sandbox, empty
+  after a start: sockets and pipes live there.
+- The name `craftastic-gateway` leads to the server's gateway listener; nothing else of the host is
+  reachable.
+- `git`, `tmux` (3.2 or newer), `bash`, `sh` and `python3` are on the PATH; TERM, LANG, HOME, USER,
+  SHELL and PATH are set, and nothing of the server's own environment is.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from craftastic.errors import Conflict, Unavailable
+
+HOME = "/home/dev"
+USER = "dev"
+RUN_DIR = "/run/craftastic"
+GATEWAY_HOST = "craftastic-gateway"
+MAX_OUTPUT_BYTES = 5 << 20
+
+
+class RuntimeUnavailable(Unavailable):
+    """The engine or tool behind a runtime did not answer."""
+
+    code = "RUNTIME_UNAVAILABLE"
+
+
+class SandboxGone(Conflict):
+    """The sandbox is stopped or no longer exists; starting it is the way on."""
+
+    code = "SANDBOX_NOT_RUNNING"
+
+
+class SandboxExhausted(Unavailable):
+    """The sandbox is at its limit of processes or memory; nothing more can be started in it."""
+
+    code = "SANDBOX_EXHAUSTED"
+
+
+class RunTimeout(Unavailable):
+    """A command in a sandbox did not end within its time and was ended."""
+
+    code = "SANDBOX_COMMAND_TIMEOUT"
+
+
+class SandboxState(StrEnum):
+    RUNNING = "running"
+    STOPPED = "stopped"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One visible step of something that takes longer than a moment.
+
+    Args:
+        step: Stable machine name (`image`, `sandbox`, `clone`).
+        message: What is happening, in plain words.
+        percent: 0 to 100 where it is known.
+    """
+
+    step: str
+    message: str
+    percent: int | None = None
+
+
+Report = Callable[[Progress], Awaitable[None]]
+
+
+async def no_report(_progress: Progress) -> None:
+    """Drop the progress: nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """What to run; says nothing about where.
+
+    Args:
+        environment_id: The environment; also the key by which a driver finds its sandbox again.
+        owner_id: The user, for labels.
+        number: Small, unique among all living environments; a driver derives the user id from it.
+        name: The environment's name, for people who look at the engine.
+    """
+
+    environment_id: UUID
+    owner_id: UUID
+    number: int
+    name: str
+    memory_bytes: int = 2 << 30
+    cpus: float = 2.0
+    pids: int = 512
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxRef:
+    """Names one sandbox across restarts of the server; stored as columns.
+
+    Args:
+        runtime: The driver's name.
+        id: The driver's own id of the sandbox, opaque to everybody else.
+    """
+
+    runtime: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSummary:
+    """One of this installation's sandboxes, as the runtime knows it."""
+
+    ref: SandboxRef
+    environment_id: UUID
+    owner_id: UUID | None
+    name: str
+    state: SandboxState
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a command ended. Output is hostile bytes, cut at the caller's limit."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a check looked at.
+
+    Args:
+        name: Stable machine name, such as `docker.socket`.
+        ok: True, False, or None for "works, but …".
+        message: What was found, in plain words.
+        remedy: What to do about it.
+    """
+
+    name: str
+    ok: bool | None
+    message: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What a probe from inside a sandbox could reach that it must not.
+
+    Args:
+        verified: Everything that must be closed was tried and found closed.
+        open: What was reached, in plain words; empty when verified.
+        unchecked: What could not be tried, and why.
+    """
+
+    verified: bool
+    open: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        if self.verified:
+            return "network isolation: verified"
+        what = [*(f"open: {one}" for one in self.open), *(f"not checked: {one}" for one in self.unchecked)]
+        return "network isolation: not verified; " + "; ".join(what)
+
+
+class Stream(Protocol):
+    """Three byte streams of one command in a sandbox: without a tty, so it ends with them."""
+
+    async def send(self, data: bytes) -> None:
+        """Write to the command's input; waits while the command does not read.
+
+        Raises:
+            SandboxGone: The command has ended.
+        """
+        ...
+
+    async def receive_stdout(self) -> bytes:
+        """Return the next bytes of the first output, or b"" once it has ended."""
+        ...
+
+    async def receive_stderr(self) -> bytes:
+        """Return the next bytes of the second output, or b"" once it has ended."""
+        ...
+
+
+class Runtime(Protocol):
+    """One kind of place that runs sandboxes.
+
+    Every method has a deadline inside, translates the vendor's errors at this border, and may be
+    repeated: what is already so is left so.
+    """
+
+    name: str
+
+    async def prepare(self, report: Report = no_report) -> None:
+        """Make what all sandboxes need: image, network, firewall rules. Slow the first time.
+
+        Raises:
+            RuntimeUnavailable: The engine does not answer, or something is missing; the message
+                says what to do.
+        """
+        ...
+
+    async def check(self) -> list[Finding]:
+        """Look at the runtime without changing anything; for `doctor` and `/readyz`."""
+        ...
+
+    async def create(self, spec: SandboxSpec, report: Report = no_report) -> SandboxRef:
+        """Create and start the environment's sandbox, or start or adopt the one that is there.
+
+        Raises:
+            RuntimeUnavailable: The runtime did not answer or cannot make one.
+            Conflict: Something that is not ours holds the sandbox's name.
+        """
+        ...
+
+    async def inspect(self, sandbox: SandboxRef) -> SandboxState:
+        """Report the state; a sandbox nobody knows is GONE, not an error.
+
+        Raises:
+            RuntimeUnavailable: The runtime did not answer.
+        """
+        ...
+
+    async def stop(self, sandbox: SandboxRef) -> None:
+        """End every process of the sandbox and keep its storage."""
+        ...
+
+    async def remove(self, spec: SandboxSpec, *, storage: bool) -> None:
+        """Remove the environment's sandbox; with `storage` also everything it ever wrote."""
+        ...
+
+    async def list(self) -> list[SandboxSummary]:
+        """List the sandboxes of this installation, running or not; nobody else's."""
+        ...
+
+    async def run(
+        self,
+        sandbox: SandboxRef,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout_s: float = 30.0,
+        max_output_bytes: int = MAX_OUTPUT_BYTES,
+    ) -> RunResult:
+        """Run one command in the sandbox, as its user, in its home, without a tty.
+
+        Values belong in `argv` after a constant script, never inside it. Output beyond the limit
+        is read and dropped (`truncated`). Cancellation ends the command.
+
+        Raises:
+            SandboxGone: The sandbox is not running.
+            SandboxExhausted: It cannot start another process.
+            RunTimeout: The command was ended after `timeout_s`.
+            RuntimeUnavailable: The runtime did not answer.
+        """
+        ...
+
+    def open(
+        self, sandbox: SandboxRef, argv: Sequence[str]
+    ) -> AbstractAsyncContextManager[Stream]:
+        """Start one long-running command and stream to and from it.
+
+        Leaving the context ends the command; so does the death of the server.
+
+        Raises:
+            SandboxGone: The sandbox is not running.
+            SandboxExhausted: It cannot start another process.
+            RuntimeUnavailable: The runtime did not answer.
+        """
+        ...
+
+    async def isolation(self, sandbox: SandboxRef) -> Isolation:
+        """Try from inside what must be closed: the host, other sandboxes, private ranges."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections; sandboxes go on."""
+        ...

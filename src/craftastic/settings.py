@@ -1,0 +1,234 @@
+"""The server's settings: one frozen class, and the only reader of the environment."""
+
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def parse_bytes(value: object) -> object:
+    """Turn `512m`, `2g` or `1048576` into a number of bytes.
+
+    Raises:
+        ValueError: The text is not a number with one of the units k, m, g, t.
+    """
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", value.lower())
+    if match is None:
+        raise ValueError(f"{value!r} is not a size such as 512m or 2g")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def split_commas(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
+
+
+def default_data_dir() -> Path:
+    """Return where state lives when nothing is set.
+
+    A server that runs as root gives each sandbox a user id of its own, and such a user must be
+    able to pass the folder's parents: root's home is closed to it.
+    """
+    return Path("/var/lib/craftastic") if os.geteuid() == 0 else Path.home() / ".craftastic"
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set, by environment variable or in `.env`.
+
+    Raises:
+        pydantic.ValidationError: A value does not parse, or a key is shorter than 32 bytes.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="CRAFTASTIC_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address of the API listener.")
+    port: int = Field(
+        3000,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices("CRAFTASTIC_PORT", "PORT"),
+        description="Port of the API listener.",
+    )
+    public_url: str | None = Field(
+        None, description="Where browsers reach the server; from host and port when unset."
+    )
+    gateway_port: int = Field(
+        3010, ge=0, le=65535, description="Port of the private listener that only sandboxes reach."
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Where state is kept. Default: `~/.craftastic`, as root `/var/lib/craftastic`.",
+    )
+    runtime: Literal["auto", "docker", "local"] = Field(
+        "auto", description="What runs sandboxes: `docker`, `local`, or the first that works."
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("DATABASE_URL", "CRAFTASTIC_DATABASE_URL"),
+        description="`postgresql://…` or `sqlite:///…`; SQLite in the data folder when unset.",
+    )
+    jwt_secret: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("JWT_SECRET", "CRAFTASTIC_JWT_SECRET"),
+        description="Key of access tokens, at least 32 bytes; made once in `keys/` when unset.",
+    )
+    encryption_key: SecretStr | None = Field(
+        None,
+        description="Key of secrets at rest, at least 32 bytes; made once in `keys/` when unset.",
+    )
+    cors_origin: Words = Field(
+        (),
+        validation_alias=AliasChoices("CORS_ORIGIN", "CRAFTASTIC_CORS_ORIGIN"),
+        description="Origins that browsers may call from, separated by commas; the public URL only when unset.",
+    )
+    docker_host: str | None = Field(
+        None,
+        validation_alias=AliasChoices("DOCKER_HOST", "CRAFTASTIC_DOCKER_HOST"),
+        description="The engine: `unix://…`, `tcp://…` or a path; its usual socket when unset.",
+    )
+    sandbox_image: str = Field(
+        "craftastic-sandbox:latest",
+        validation_alias=AliasChoices("SANDBOX_IMAGE", "CRAFTASTIC_SANDBOX_IMAGE"),
+        description="Image of Docker sandboxes.",
+    )
+    sandbox_memory_limit: Bytes = Field(
+        2 << 30,
+        validation_alias=AliasChoices("SANDBOX_MEMORY_LIMIT", "CRAFTASTIC_SANDBOX_MEMORY_LIMIT"),
+        description="Memory of one sandbox; units k, m, g. Default 2g.",
+    )
+    sandbox_cpu_limit: float = Field(
+        2.0,
+        gt=0,
+        validation_alias=AliasChoices("SANDBOX_CPU_LIMIT", "CRAFTASTIC_SANDBOX_CPU_LIMIT"),
+        description="Processors of one sandbox.",
+    )
+    sandbox_pids_limit: int = Field(
+        512,
+        ge=32,
+        validation_alias=AliasChoices("SANDBOX_PIDS_LIMIT", "CRAFTASTIC_SANDBOX_PIDS_LIMIT"),
+        description="Processes and threads of one sandbox.",
+    )
+    sandbox_uid_base: int = Field(
+        200_000,
+        ge=1000,
+        description="First of 65,536 user ids, one for each environment, when the server runs as root.",
+    )
+    sandbox_self_test: bool = Field(
+        True, description="Try tmux and a commit in a scratch sandbox before serving."
+    )
+    image_base: str | None = Field(
+        None, description="Base image to build the sandbox image from; Debian's when unset."
+    )
+    image_ca_bundle: Path | None = Field(
+        None, description="File of extra certificate authorities that sandboxes trust."
+    )
+    git_allow_http: bool = Field(False, description="Allow upstreams over plain http.")
+    git_allow_private: bool = Field(
+        False, description="Allow upstreams at private, loopback or link-local addresses."
+    )
+    git_max_bytes: Bytes = Field(
+        4 << 30, description="Most bytes one git transfer may carry in either direction."
+    )
+    git_timeout_s: float = Field(1800.0, gt=0, description="Longest git transfer, in seconds.")
+    git_idle_timeout_s: float = Field(
+        60.0, gt=0, description="Longest silence of an upstream in a git transfer, in seconds."
+    )
+    registration: Literal["invite", "open", "closed"] = Field(
+        "invite", description="Who may register after the first account."
+    )
+    trusted_proxies: Words = Field(
+        (), description="Addresses of proxies whose forwarded headers count, separated by commas."
+    )
+    local_share_network: bool = Field(
+        False, description="Let `local` sandboxes share the host's network; not safe for strangers' code."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        validation_alias=AliasChoices("LOG_LEVEL", "CRAFTASTIC_LOG_LEVEL"),
+        description="Least severe message that is written.",
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto",
+        validation_alias=AliasChoices("LOG_FORMAT", "CRAFTASTIC_LOG_FORMAT"),
+        description="`json`, `console`, or by whether standard error is a terminal.",
+    )
+    access_token_ttl_s: int = Field(900, ge=60, le=3600, description="Life of access tokens, seconds.")
+    refresh_token_ttl_s: int = Field(
+        30 * 86400, ge=3600, description="Life of refresh tokens, in seconds."
+    )
+    reconcile_interval_s: float = Field(
+        30.0, gt=0, description="Seconds between two rounds of the reconciler."
+    )
+    max_environments_per_user: int = Field(50, ge=1, description="Environments one user may have.")
+    max_sessions_per_environment: int = Field(
+        64, ge=1, description="Live sessions one environment may have."
+    )
+    max_terminals_per_user: int = Field(
+        128, ge=1, description="Terminals one user may have open at once."
+    )
+    max_body_bytes: Bytes = Field(1 << 20, description="Largest request body of the API.")
+    terminal_history_lines: int = Field(
+        50_000, ge=1000, description="Lines of history that each terminal keeps."
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _known_level_names(cls, value: object) -> object:
+        names = {"warn": "warning", "fatal": "error", "critical": "error", "trace": "debug"}
+        return names.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+    @field_validator("jwt_secret", "encryption_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < 32:  # noqa: PLR2004
+            raise ValueError("a key needs at least 32 bytes")
+        return value
+
+    @cached_property
+    def keys_dir(self) -> Path:
+        return self.data_dir / "keys"
+
+    @cached_property
+    def base_url(self) -> str:
+        """Return the public URL, without a trailing slash."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @cached_property
+    def sqlalchemy_url(self) -> str:
+        """Return the database's URL with the async driver that the project uses."""
+        if self.database_url is None:
+            return f"sqlite+aiosqlite:///{self.data_dir / 'craftastic.db'}"
+        url = self.database_url.get_secret_value()
+        for plain, driver in (
+            ("postgresql://", "postgresql+asyncpg://"),
+            ("postgres://", "postgresql+asyncpg://"),
+            ("sqlite://", "sqlite+aiosqlite://"),
+        ):
+            if url.startswith(plain):
+                return driver + url.removeprefix(plain)
+        return url
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment and `.env`.
+
+    Raises:
+        pydantic.ValidationError: See `Settings`.
+    """
+    return Settings()
