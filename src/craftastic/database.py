@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import sqlalchemy
 from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator, event
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
@@ -17,6 +19,8 @@ from craftastic.errors import Unavailable
 Transaction = AsyncSession
 
 BUSY_TIMEOUT_MS = 5000
+WRITE_TURN_TIMEOUT_S = 10.0
+POOL_TIMEOUT_S = 10.0
 READ_ONLY = "craftastic_read_only"
 
 
@@ -59,9 +63,9 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions are opened by `_begin_sqlite` alone
     cursor = connection.cursor()
     for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT_MS}",  # first: the switch to WAL itself needs a lock
         "journal_mode=WAL",
         "synchronous=NORMAL",
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
         "foreign_keys=ON",
     ):
         cursor.execute(f"PRAGMA {pragma}")
@@ -69,19 +73,23 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 class Database:
-    """One engine for one database URL."""
+    """One engine for one database URL.
+
+    On SQLite the writers of this process take turns in memory, in order: its own waiting is a
+    poll with growing pauses, in which one of many writers can starve past the busy timeout.
+    """
 
     def __init__(self, url: str) -> None:
         self.is_sqlite = url.startswith("sqlite")
         options: dict[str, Any] = (
-            {}
+            {"pool_timeout": POOL_TIMEOUT_S}
             if self.is_sqlite
             else {
                 "pool_size": 10,
                 "max_overflow": 10,
-                "pool_timeout": 10,
+                "pool_timeout": POOL_TIMEOUT_S,
                 "pool_pre_ping": True,
-                "connect_args": {"timeout": 10, "command_timeout": 30},
+                "connect_args": {"timeout": 5, "command_timeout": 30},
             }
         )
         self.engine = create_async_engine(url, **options)
@@ -89,18 +97,24 @@ class Database:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         self._transactions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._writer = anyio.Lock()
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[Transaction]:
         """Open a transaction: committed on exit, rolled back on error or cancellation.
 
-        Keep it short: never await a runtime or a remote API inside.
+        Keep it short: never await a runtime or a remote API inside, nor open another one. A
+        cancellation that arrives while it commits takes effect after the commit.
 
         Raises:
             DatabaseUnavailable: The database is down or stayed locked.
         """
         with _translated():
-            async with self._transactions.begin() as tx:
+            if not self.is_sqlite:
+                async with self._finished(self._transactions()) as tx:
+                    yield tx
+                return
+            async with self._write_turn(), self._finished(self._transactions()) as tx:
                 yield tx
 
     @asynccontextmanager
@@ -111,9 +125,13 @@ class Database:
             DatabaseUnavailable: The database is down.
         """
         with _translated():
-            async with self._transactions() as tx:
-                await tx.connection(execution_options={READ_ONLY: True})
+            tx = self._transactions()
+            try:
+                await _connect(tx, {READ_ONLY: True})
                 yield tx
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await tx.close()
 
     async def ping(self) -> None:
         """Do nothing, in the database.
@@ -126,6 +144,39 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+    @asynccontextmanager
+    async def _write_turn(self) -> AsyncGenerator[None]:
+        with anyio.move_on_after(WRITE_TURN_TIMEOUT_S) as waiting:
+            await self._writer.acquire()
+        if waiting.cancelled_caught:
+            raise DatabaseUnavailable("The database is busy; try again.")
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+    @staticmethod
+    @asynccontextmanager
+    async def _finished(tx: Transaction) -> AsyncGenerator[Transaction]:
+        try:
+            await _connect(tx, {})
+            yield tx
+            with anyio.CancelScope(shield=True):
+                await tx.commit()
+        finally:
+            # Without the shield a cancelled task could leave its transaction, and with it
+            # SQLite's only write lock, open until the garbage collector comes by.
+            with anyio.CancelScope(shield=True):
+                await tx.close()
+
+
+async def _connect(tx: Transaction, options: dict[str, bool]) -> None:
+    # A connection whose making is cancelled half-way is lost with noise; the time is bounded by
+    # the timeouts of pool, connection and lock.
+    with anyio.CancelScope(shield=True):
+        await tx.connection(execution_options=options)
+    await anyio.lowlevel.checkpoint_if_cancelled()
 
 
 def _begin_sqlite(connection: sqlalchemy.Connection) -> None:
@@ -141,7 +192,10 @@ def _translated() -> Generator[None]:
         yield
     except IntegrityError:
         raise
-    except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise DatabaseUnavailable("The database does not answer; try again.") from error
+    except (OSError, TimeoutError) as error:
+        # asyncpg lets the errors of connecting through as they are.
         raise DatabaseUnavailable("The database does not answer; try again.") from error
     except DBAPIError as error:
         if error.connection_invalidated:

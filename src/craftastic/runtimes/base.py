@@ -217,6 +217,14 @@ class Runtime(Protocol):
         """Look at the runtime without changing anything; for `doctor` and `/readyz`."""
         ...
 
+    async def gateway_address(self) -> str:
+        """Return the host's address that sandboxes reach the gateway at.
+
+        Raises:
+            RuntimeUnavailable: The runtime did not answer.
+        """
+        ...
+
     async def create(self, spec: SandboxSpec, report: Report = no_report) -> SandboxRef:
         """Create and start the environment's sandbox, or start or adopt the one that is there.
 
@@ -259,6 +267,28 @@ class Runtime(Protocol):
 
         Values belong in `argv` after a constant script, never inside it. Output beyond the limit
         is read and dropped (`truncated`). Cancellation ends the command.
+
+        Raises:
+            SandboxGone: The sandbox is not running.
+            SandboxExhausted: It cannot start another process.
+            RunTimeout: The command was ended after `timeout_s`.
+            RuntimeUnavailable: The runtime did not answer.
+        """
+        ...
+
+    async def spawn(
+        self,
+        sandbox: SandboxRef,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout_s: float = 30.0,
+    ) -> RunResult:
+        """Run one command like `run`, but what it leaves running goes on with the sandbox.
+
+        A program that the command puts in the background lives until it ends by itself or the
+        sandbox stops; with `run` it may be ended together with the command. Returns as soon as the
+        command itself has ended, even while what it left behind holds its outputs open.
 
         Raises:
             SandboxGone: The sandbox is not running.

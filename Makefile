@@ -1,0 +1,79 @@
+# The project's commands. `make` lists them; each does its own set-up.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+
+PYTHON := .venv/bin/python
+# tests.strict turns a skip into a failure where CRAFTASTIC_TEST_STRICT=1 is set.
+PYTEST := $(PYTHON) -m pytest -p tests.strict
+UV_COMPILE := .tools/bin/uv pip compile --universal --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --python-version 3.11 --quiet
+
+.PHONY: help serve test check setup format lint types imports unit rules lock reference openapi \
+	bench clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+serve: ## set everything up and start the server
+	@scripts/setup.sh serve
+	@exec .venv/bin/craftastic serve
+
+test: ## set everything up and run every check and every test
+	@scripts/setup.sh test
+	@$(PYTHON) scripts/with_services.py --image $(MAKE) -k .all
+
+# With -k a fault of the format does not hide what the tests would say.
+.PHONY: .all .tests
+.all: format-check lint types imports .tests
+.tests:
+	$(PYTEST) tests
+
+check: ## the fast half: format, lint, types, imports, unit and documentation tests
+	@scripts/setup.sh
+	@$(MAKE) -k format-check lint types imports unit rules
+
+setup: ## only the set-up: uv, the virtual environment, the locked packages
+	@scripts/setup.sh
+
+format: ## rewrite the code in the project's format
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+.PHONY: format-check
+format-check:
+	$(PYTHON) -m ruff format --check .
+
+lint: ## ruff
+	$(PYTHON) -m ruff check .
+
+types: ## pyright, strict
+	$(PYTHON) -m pyright --pythonpath $(PYTHON)
+
+imports: ## the layers of the packages
+	.venv/bin/lint-imports --no-cache
+
+unit: ## unit tests
+	$(PYTEST) tests/unit
+
+rules: ## tests of the repository's rules and of the documents
+	$(PYTEST) tests/test_repository_rules.py tests/test_docs.py tests/test_tooling.py
+
+lock: ## renew requirements.lock and tools.lock with releases that are at least a week old
+	@scripts/setup.sh
+	@scripts/lock.sh "$(UV_COMPILE)"
+
+reference: ## rewrite the generated pages of docs/reference
+	$(PYTHON) scripts/reference.py
+
+openapi: ## write docs/reference/openapi.json
+	$(PYTHON) scripts/openapi.py
+
+bench: ## the measurements in bench/
+	@scripts/setup.sh test
+	@$(PYTHON) scripts/with_services.py --image $(PYTHON) -m bench
+
+clean: ## remove what the commands above made in this folder
+	rm -rf .venv .tools .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

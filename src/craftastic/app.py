@@ -1,0 +1,244 @@
+"""Composition root: the only place that knows every concrete class."""
+
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TypedDict
+
+import anyio
+import structlog
+from fastapi import FastAPI
+
+from craftastic import __version__
+from craftastic.accounts import endpoints as accounts_endpoints
+from craftastic.accounts.service import AccountService, access_tokens
+from craftastic.clock import SystemClock
+from craftastic.database import Database
+from craftastic.environments import container_endpoints
+from craftastic.environments import endpoints as environments_endpoints
+from craftastic.environments.service import EnvironmentService
+from craftastic.errors import CraftasticError
+from craftastic.gateway.app import build_gateway, upstream_check
+from craftastic.gateway.listener import GatewayListener
+from craftastic.http import errors as http_errors
+from craftastic.http import health, middleware
+from craftastic.keys import Keys, load_keys
+from craftastic.metrics import Metrics
+from craftastic.migrations import runner
+from craftastic.reconcile import endpoints as reconcile_endpoints
+from craftastic.reconcile.service import ReconcileService, standard_reconcilers
+from craftastic.runtimes.base import Runtime, RuntimeUnavailable
+from craftastic.runtimes.registry import Runtimes, build_runtimes
+from craftastic.sessions import endpoints as sessions_endpoints
+from craftastic.sessions.service import SessionLists, SessionService
+from craftastic.settings import Settings, load_settings
+from craftastic.terminals import endpoints as terminals_endpoints
+from craftastic.terminals.service import TerminalService
+from craftastic.tmux.service import TmuxService
+from craftastic.worktrees.service import WorktreeService
+
+PREPARE_RETRY_S = 15.0
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class State(TypedDict):
+    """What endpoints find in `request.state`."""
+
+    settings: Settings
+    metrics: Metrics
+    accounts: AccountService
+    environments: EnvironmentService
+    sessions: SessionService
+    terminals: TerminalService
+    reconcile: ReconcileService
+    runtimes: Runtimes
+
+
+def build_app(settings: Settings | None = None) -> FastAPI:
+    """Make the application; its lifespan starts everything else and ends it again.
+
+    Args:
+        settings: Read from the environment when None.
+    """
+    settings = settings or load_settings()
+    metrics = Metrics()
+    readiness = health.Readiness()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[State]:
+        async with running(settings, metrics, readiness) as state:
+            yield state
+
+    app = FastAPI(
+        title="Craftastic",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    http_errors.install(app)
+    middleware.install(
+        app,
+        metrics=metrics,
+        max_body_bytes=settings.max_body_bytes,
+        cors_origins=settings.cors_origin,
+    )
+    app.include_router(health.build_router(metrics, readiness))
+    for router in (
+        accounts_endpoints.router,
+        environments_endpoints.router,
+        container_endpoints.router,
+        sessions_endpoints.router,
+        terminals_endpoints.router,
+        reconcile_endpoints.router,
+    ):
+        app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, metrics: Metrics, readiness: health.Readiness
+) -> AsyncGenerator[State]:
+    """Open the database, start every domain's background work and the gateway.
+
+    What takes long (an image to build) goes on after the server answers. At the end background
+    work is cancelled, which leaves intents in the database, and sandboxes go on.
+    """
+    await anyio.to_thread.run_sync(prepare_data_dir, settings.data_dir)
+    keys = await anyio.to_thread.run_sync(_load_keys, settings)
+    await runner.upgrade(settings.sqlalchemy_url)
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        database = Database(settings.sqlalchemy_url)
+        stack.push_async_callback(database.close)
+        runtimes = await build_runtimes(settings, keys.instance)
+        stack.push_async_callback(runtimes.close)
+        accounts = AccountService(
+            database,
+            clock,
+            access_tokens(keys.jwt_secret, settings.access_token_ttl_s),
+            settings.keys_dir,
+            registration=settings.registration,
+            single_user=lambda: _only_one_user(runtimes),
+            refresh_ttl_s=settings.refresh_token_ttl_s,
+        )
+        worktrees = WorktreeService(runtimes, settings.gateway_port)
+        tmux = TmuxService(runtimes, settings.terminal_history_lines)
+        environments = EnvironmentService(
+            database,
+            runtimes,
+            worktrees,
+            SessionLists(database, clock),
+            settings,
+            clock,
+            check_upstream=upstream_check(settings),
+            find_profile=accounts.profile,
+        )
+        sessions = SessionService(
+            database,
+            environments,
+            worktrees,
+            tmux,
+            clock,
+            max_per_environment=settings.max_sessions_per_environment,
+        )
+        terminals = TerminalService(database, runtimes, sessions, accounts, clock, settings)
+        reconcile = ReconcileService(
+            standard_reconcilers(environments, sessions, settings.reconcile_interval_s), clock
+        )
+        readiness.add("database", database.ping)
+        readiness.add("runtime", lambda: _runtime_answers(runtimes.default))
+        gateway = build_gateway(settings, environments)
+        stack.push_async_callback(gateway.aclose)
+        listener = GatewayListener(gateway, settings.gateway_port)
+
+        background = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(background.cancel_scope.cancel)
+        stack.callback(listener.stop)
+        for runtime in await _runtimes_in_use(runtimes, environments):
+            background.start_soon(listener.serve, runtime, background)
+            background.start_soon(_prepare, runtime)
+        await stack.enter_async_context(environments.running())
+        await stack.enter_async_context(terminals.running())
+        await stack.enter_async_context(reconcile.running())
+        await _announce(settings, accounts)
+        yield State(
+            settings=settings,
+            metrics=metrics,
+            accounts=accounts,
+            environments=environments,
+            sessions=sessions,
+            terminals=terminals,
+            reconcile=reconcile,
+            runtimes=runtimes,
+        )
+
+
+def prepare_data_dir(data_dir: Path) -> None:
+    """Make the data folder; where sandboxes have users of their own, those may pass through it."""
+    data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        data_dir.chmod(0o711)
+
+
+def _load_keys(settings: Settings) -> Keys:
+    jwt, encryption = settings.jwt_secret, settings.encryption_key
+    return load_keys(
+        settings.keys_dir,
+        jwt_secret=jwt.get_secret_value() if jwt else None,
+        encryption_key=encryption.get_secret_value() if encryption else None,
+    )
+
+
+def _only_one_user(runtimes: Runtimes) -> str | None:
+    if getattr(runtimes.default, "single_user", False):
+        return (
+            "Sandboxes of this server cannot be kept apart by user: it does not run as root and "
+            "has no Docker, so it serves one person."
+        )
+    return None
+
+
+async def _runtime_answers(runtime: Runtime) -> None:
+    failed = [finding for finding in await runtime.check() if finding.ok is False]
+    if failed:
+        raise RuntimeUnavailable("; ".join(finding.message for finding in failed))
+
+
+async def _runtimes_in_use(
+    runtimes: Runtimes, environments: EnvironmentService
+) -> list[Runtime]:
+    names = {runtimes.default_name, *await environments.runtimes_in_use()}
+    return [runtimes[name] for name in sorted(names) if name in runtimes]
+
+
+async def _prepare(runtime: Runtime) -> None:
+    """Make what the runtime's sandboxes need before the first one asks for it."""
+    while True:
+        try:
+            await runtime.prepare()
+        except CraftasticError as error:
+            log.warning("runtime is not ready", runtime=runtime.name, reason=error.message)
+            await anyio.sleep(PREPARE_RETRY_S)
+        else:
+            log.info("runtime is ready", runtime=runtime.name)
+            return
+
+
+async def _announce(settings: Settings, accounts: AccountService) -> None:
+    token = await accounts.first_account_token()
+    if token is not None:
+        log.warning(
+            "no account yet: the first one needs the one-time token in the file below; "
+            "the command line on this machine finds it by itself",
+            file=str(settings.keys_dir / "first-account-token"),
+        )
+        if sys.stderr.isatty():  # a person is looking; a log that is kept must not hold it
+            print(f"\n  One-time token of the first account: {token}\n", file=sys.stderr)  # noqa: T201
+    log.info("serving", url=settings.base_url, data_dir=str(settings.data_dir))

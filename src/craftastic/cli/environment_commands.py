@@ -1,0 +1,121 @@
+"""`craftastic env …`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from craftastic.cli.running import (
+    ENVIRONMENT_FIELDS,
+    NAMED,
+    Branch,
+    Json,
+    Quiet,
+    confirm,
+    lost_or_kept,
+    show_one,
+    with_remote,
+)
+from craftastic.errors import InvalidInput
+
+environments = typer.Typer(help="Create, list, show and remove environments.", no_args_is_help=True)
+
+
+@environments.command("create")
+def environment_create(
+    repository: Annotated[
+        str | None, typer.Argument(help="Address of a repository, or a folder whose origin it is.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the environment.")] = None,
+    branch: Branch = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Create an environment: a sandbox, with a clone of the repository if one is given."""
+    from craftastic.cli import up as bringing_up
+    from craftastic.cli.names import repository_name
+    from craftastic.cli.progress import checklist
+
+    if repository is None and name is None:
+        raise InvalidInput("Give a repository, or a --name for an environment without one.")
+    address = bringing_up.find_repository(repository) if repository else ""
+    wanted = bringing_up.Wanted(address, branch, name or repository_name(address))
+
+    async def work(remote: Any) -> None:
+        with checklist() as shown:
+            made = await bringing_up.create_environment(remote, wanted, shown)
+            shown.finish()
+        show_one(made, as_json=as_json, quiet=quiet, fields=ENVIRONMENT_FIELDS)
+
+    with_remote(work)
+
+
+@environments.command("ls")
+def environment_list(as_json: Json = False, quiet: Quiet = False) -> None:
+    """List your environments, newest first."""
+    from craftastic.cli.names import load_names
+    from craftastic.cli.output import show_ids, show_json, show_table
+
+    async def work(remote: Any) -> None:
+        rows = list((await load_names(remote)).environments)
+        if as_json:
+            show_json(rows)
+        elif quiet:
+            show_ids([row["id"] for row in rows])
+        else:
+            show_table(
+                ("ID", "NAME", "STATUS", "BRANCH", "REPOSITORY", "SESSIONS"),
+                [
+                    (
+                        row["id"][:8],
+                        row["name"],
+                        row["status"],
+                        row["branch"],
+                        row.get("repositoryUrl") or "-",
+                        sum(session["status"] != "dead" for session in row["sessions"]),
+                    )
+                    for row in rows
+                ],
+            )
+
+    with_remote(work)
+
+
+@environments.command("show")
+def environment_show(
+    environment: Annotated[str | None, typer.Argument(help=NAMED)] = None, as_json: Json = False
+) -> None:
+    """Show one environment with its progress, or the reason of its error."""
+    from craftastic.cli.names import load_names
+    from craftastic.cli.remote import segment
+
+    async def work(remote: Any) -> None:
+        found = (await load_names(remote)).environment(environment)
+        row = await remote.get(f"/api/environments/{segment(found['id'])}")
+        show_one(row, as_json=as_json, quiet=False, fields=ENVIRONMENT_FIELDS)
+
+    with_remote(work)
+
+
+@environments.command("rm")
+def environment_remove(
+    wanted: Annotated[
+        list[str] | None, typer.Argument(metavar="ENVIRONMENT...", help=NAMED)
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove environments with their sandboxes, clones and everything in them."""
+    from craftastic.cli.names import load_names
+    from craftastic.cli.output import printable
+    from craftastic.cli.remote import segment
+
+    async def work(remote: Any) -> None:
+        names = await load_names(remote)
+        for found in [names.environment(one) for one in wanted or [None]]:
+            confirm(f"Remove {found['name']} and all work in it that was not pushed", yes=yes)
+            answer = await remote.delete(f"/api/environments/{segment(found['id'])}")
+            print(f"Removed {printable(found['name'])}.")
+            discarded: list[dict[str, Any]] = answer.get("discarded") or []
+            for gone in discarded:
+                print(printable(f"Gone with it, on {gone['branch']}: {lost_or_kept(gone)}"))
+
+    with_remote(work)

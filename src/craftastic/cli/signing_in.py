@@ -1,0 +1,187 @@
+"""Signing in from a terminal or a script, and the first account of a server on this machine."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from craftastic.cli.output import ask, ask_secret, interactive, read_secret_line, say
+from craftastic.cli.remote import Remote, ServerUnreachable, is_local
+from craftastic.cli.store import SignIn
+from craftastic.errors import CraftasticError, Forbidden, InvalidInput, Unauthenticated
+
+MAX_TOKEN_BYTES = 4096
+SETUP_TOKEN_NEEDED = "SETUP_TOKEN_NEEDED"  # noqa: S105 - a code of the API
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who signs in, as far as the command line said.
+
+    Args:
+        password_on_stdin: The password is the first line of standard input.
+    """
+
+    email: str | None = None
+    name: str | None = None
+    password_on_stdin: bool = False
+
+
+def first_account_token(url: str) -> str | None:
+    """Return the one-time token of a server on this machine that has no account yet, or None.
+
+    The file is readable by the server's own user alone, so whoever can read it owns the server.
+    """
+    if not is_local(url):
+        return None
+    from craftastic.keys import KeyFileBroken, read_first_account_token
+    from craftastic.settings import load_settings
+
+    try:
+        return read_first_account_token(load_settings().keys_dir)
+    except (OSError, KeyFileBroken):
+        return None  # another user's server on this machine, or a damaged file
+
+
+async def ensure_signed_in(remote: Remote, person: Person) -> SignIn:
+    """Return the sign-in; without one register the first account, or log in.
+
+    Raises:
+        Unauthenticated: Not signed in, and nobody can be asked.
+    """
+    found = remote.sign_ins.find(remote.url)
+    if found is not None:
+        return found
+    await _insist_on_a_server(remote)
+    return await log_in(remote, person)
+
+
+async def log_in(remote: Remote, person: Person) -> SignIn:
+    """Log in, or register the first account where this machine's server waits for it.
+
+    Raises:
+        Unauthenticated: Wrong e-mail or password, or nobody can be asked for them.
+    """
+    _warn_of_plain_http(remote.url)
+    token = first_account_token(remote.url)
+    if token is not None:
+        say(f"The server at {remote.url} has no account yet: this one becomes its administrator.")
+        first = _complete(person, registers=True)
+        try:
+            return await _register(remote, first, {"setupToken": token})
+        except (Forbidden, Unauthenticated):
+            say("The server has an account by now; logging in.")
+            return await _log_in(remote, first)
+    return await _log_in(remote, _complete(person, registers=False))
+
+
+async def register(remote: Remote, person: Person, invitation: str | None) -> SignIn:
+    """Make an account: the first one by this machine's token, others by an invitation.
+
+    Raises:
+        CraftasticError: The server refused; its sentence says why.
+    """
+    _warn_of_plain_http(remote.url)
+    token = first_account_token(remote.url)
+    if invitation is None and token is not None:
+        return await _register(remote, _complete(person, registers=True), {"setupToken": token})
+    if invitation is None and interactive():
+        asked = ask_secret("Invitation or one-time token (empty where registration is open)")
+        invitation = asked.strip() or None
+    answers = _complete(person, registers=True)
+    try:
+        return await _register(remote, answers, {"invitation": invitation} if invitation else {})
+    except CraftasticError as error:
+        # Only the server knows whether it waits for its first account.
+        if invitation is None or error.answer.get("code") != SETUP_TOKEN_NEEDED:
+            raise
+        return await _register(remote, answers, {"setupToken": invitation})
+
+
+async def exchange(remote: Remote, refresh_token: str) -> SignIn:
+    """Sign in with a refresh token from elsewhere; it is used up by that."""
+    return await remote.sign_in("/api/auth/refresh", {"refreshToken": refresh_token})
+
+
+def read_invitation(path: Path | None) -> str | None:
+    """Return the invitation in a file, or None without one.
+
+    Raises:
+        InvalidInput: The file cannot be read or is empty.
+    """
+    if path is None:
+        return None
+    try:
+        with path.open() as file:
+            text = file.read(MAX_TOKEN_BYTES).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"The invitation in {path} cannot be read: {error}.") from error
+    if not text:
+        raise InvalidInput(f"The file {path} is empty; it should hold the invitation.")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    email: str
+    password: str
+    name: str
+
+
+def _complete(person: Person, *, registers: bool) -> _Answers:
+    """Ask for what the command line did not say."""
+    asks = interactive()
+    missing = [
+        flag
+        for flag, value in (
+            ("--email", person.email),
+            ("--password-stdin", person.password_on_stdin),
+        )
+        if not value
+    ]
+    if missing and not asks:
+        raise Unauthenticated(
+            "You are not signed in, and there is no terminal to ask you: give "
+            f"{', '.join(missing)}, or run `craftastic login` first."
+        )
+    email = person.email or ask("E-mail")
+    name = person.name or (ask("Your name") if registers and asks else email.partition("@")[0])
+    if person.password_on_stdin:
+        return _Answers(email, read_secret_line(), name)
+    if not registers:
+        return _Answers(email, ask_secret("Password"), name)
+    while True:
+        password = ask_secret("New password (8 characters or more)")
+        if ask_secret("The same again") == password:
+            return _Answers(email, password, name)
+        say("The two differ; once more.")
+
+
+async def _register(remote: Remote, answers: _Answers, more: dict[str, str]) -> SignIn:
+    body = {"email": answers.email, "password": answers.password, "name": answers.name, **more}
+    return await remote.sign_in("/api/auth/register", body)
+
+
+async def _log_in(remote: Remote, answers: _Answers) -> SignIn:
+    body = {"email": answers.email, "password": answers.password}
+    return await remote.sign_in("/api/auth/login", body)
+
+
+async def _insist_on_a_server(remote: Remote) -> None:
+    """Fail before the user has typed a password.
+
+    Raises:
+        ServerUnreachable: Nothing answers.
+    """
+    try:
+        await remote.public("GET", "/healthz")
+    except ServerUnreachable:
+        raise
+    except CraftasticError:
+        return  # something answers; the sign-in itself will tell what
+
+
+def _warn_of_plain_http(url: str) -> None:
+    if url.startswith("http://") and not is_local(url):
+        say(
+            f"Warning: the connection to {url} is not encrypted;"
+            " your password can be read on the way."
+        )

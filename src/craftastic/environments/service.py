@@ -1,0 +1,845 @@
+"""Environments: a repository or none, a sandbox, and its storage.
+
+What the owner wants is committed first; `converge` makes it true and may be repeated at any point,
+by the request's job, by the reconciler, in any server process.
+"""
+
+import hmac
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+import anyio
+import structlog
+
+from craftastic.accounts.service import Caller, UserId
+from craftastic.clock import Clock
+from craftastic.database import Database
+from craftastic.environments._model import (
+    CloneStatus,
+    Desired,
+    Environment,
+    EnvironmentStatus,
+    EnvironmentStopped,
+    SessionLine,
+)
+from craftastic.environments._names import BadName, check_name, suggestions
+from craftastic.environments._repository import (
+    EnvironmentNameTaken,
+    EnvironmentNotFound,
+    EnvironmentRepository,
+    TooManyEnvironments,
+)
+from craftastic.environments._repository_url import BadRepositoryUrl, normalise_repository_url
+from craftastic.environments._work import ShuttingDown, Work
+from craftastic.errors import (
+    Conflict,
+    CraftasticError,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+)
+from craftastic.runtimes.base import (
+    Progress,
+    Report,
+    Runtime,
+    RuntimeUnavailable,
+    SandboxSpec,
+    SandboxState,
+    SandboxSummary,
+)
+from craftastic.runtimes.registry import Runtimes
+from craftastic.settings import Settings
+from craftastic.worktrees.service import CloneFailed, Unsaved, WorktreeService, check_branch
+
+__all__ = [
+    "BadName",
+    "BadRepositoryUrl",
+    "CloneStatus",
+    "Desired",
+    "Environment",
+    "EnvironmentInError",
+    "EnvironmentNameTaken",
+    "EnvironmentNotFound",
+    "EnvironmentNotReady",
+    "EnvironmentService",
+    "EnvironmentStatus",
+    "EnvironmentStopped",
+    "SessionLine",
+    "ShuttingDown",
+    "TooManyEnvironments",
+    "acting_for",
+    "check_name",
+    "suggestions",
+]
+
+CLAIM_S = 20.0
+CLAIM_RENEWAL_S = 5.0
+CREATE_WAIT_S = 900.0
+START_WAIT_S = 180.0
+DELETE_WAIT_S = 60.0
+READY_WAIT_S = 600.0
+ROUND_WAIT_S = 10.0
+POLL_S = 1.0
+PROGRESS_INTERVAL_S = 0.5
+MAX_REASON_CHARACTERS = 2000
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+CheckUpstream = Callable[[str], Awaitable[object]]
+FindProfile = Callable[[UUID], Awaitable[tuple[str, str] | None]]
+
+
+class EnvironmentInError(InvalidInput):
+    """The environment could not be started; the details say why, a retry is the way on."""
+
+    code = "ENVIRONMENT_IN_ERROR"
+
+
+class EnvironmentNotReady(InvalidInput):
+    """The environment was still starting or cloning when the time was over."""
+
+    code = "ENVIRONMENT_NOT_READY"
+
+
+class OneUserOnly(Conflict):
+    """The runtime cannot keep users apart on this server."""
+
+    code = "RUNTIME_FOR_ONE_USER"
+
+
+class NotYourUserId(Forbidden):
+    code = "NOT_YOUR_USER_ID"
+
+
+class UserNotFound(NotFound):
+    code = "USER_NOT_FOUND"
+
+
+class ContainerNotFound(NotFound):
+    code = "CONTAINER_NOT_FOUND"
+
+
+class SessionsOfEnvironments(Protocol):
+    """What environments need of the sessions in them."""
+
+    async def lines(self, environment_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[SessionLine]]:
+        """Return the sessions of each environment, newest first."""
+        ...
+
+    async def end_all(self, environment_id: UUID) -> None:
+        """Mark every session of the environment dead: its sandbox has ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentWithSessions:
+    environment: Environment
+    sessions: Sequence[SessionLine]
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A deletion.
+
+    Args:
+        discarded: Work that was nowhere but in the sandbox.
+        pending: The runtime did not answer; the rest is removed when it does.
+    """
+
+    discarded: Sequence[Unsaved]
+    pending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right of one worker to change one environment."""
+
+    environment: Environment
+    holder: str
+    scope: anyio.CancelScope
+
+    @property
+    def id(self) -> UUID:
+        return self.environment.id
+
+
+def acting_for(caller: Caller, user_id: str | None) -> UserId:
+    """Return whose environments a request is about: the caller's, for administrators anybody's.
+
+    Raises:
+        NotYourUserId: The id is not the caller's.
+        UserNotFound: An administrator's request names no possible user.
+    """
+    if user_id is None or user_id.lower() == str(caller.user_id):
+        return caller.user_id
+    if not caller.is_admin:
+        raise NotYourUserId("You can only act for yourself")
+    try:
+        return UserId(UUID(user_id))
+    except ValueError:
+        raise UserNotFound("User not found") from None
+
+
+async def _any_upstream(_url: str) -> None:
+    """Leave the decision to the gateway."""
+
+
+async def _no_profile(_user: UUID) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentService:
+    """Creates, starts, stops and deletes environments.
+
+    Args:
+        check_upstream: Raises when a repository's URL may not be reached.
+        find_profile: A user's name and e-mail address, for commits typed in sandboxes.
+    """
+
+    database: Database
+    runtimes: Runtimes
+    worktrees: WorktreeService
+    sessions: SessionsOfEnvironments
+    settings: Settings
+    clock: Clock
+    check_upstream: CheckUpstream = _any_upstream
+    find_profile: FindProfile = _no_profile
+    work: Work = field(default_factory=Work)
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Own the background jobs; without it nothing is started."""
+        return self.work.running()
+
+    async def create(
+        self,
+        owner: UserId,
+        *,
+        name: str,
+        repository_url: str | None = None,
+        branch: str = "main",
+        runtime: str | None = None,
+    ) -> Environment:
+        """Create an environment and wait until its sandbox runs; the clone may go on after that.
+
+        Cancellation, as by a client that goes away, ends the waiting only.
+
+        Returns:
+            The environment: `running`, or `error` with the reason, or still `starting` after
+            `CREATE_WAIT_S`.
+
+        Raises:
+            BadName, BadBranchName, BadRepositoryUrl: As named.
+            EnvironmentNameTaken: With three suggestions in the answer.
+            TooManyEnvironments: The owner has as many as the settings allow.
+            OneUserOnly: The runtime is in use by somebody else and cannot keep users apart.
+        """
+        name, branch = check_name(name), check_branch(branch)
+        url = normalise_repository_url(repository_url) if repository_url else None
+        if url is not None:
+            await self.check_upstream(url)
+        chosen = self._runtime(runtime or self.runtimes.default.name)
+        await self._refuse_second_user(owner, chosen)
+        try:
+            async with self.database.begin() as tx:
+                environment = await EnvironmentRepository(tx).add(
+                    owner_id=owner,
+                    name=name,
+                    repository_url=url,
+                    branch=branch,
+                    runtime=chosen.name,
+                    limit=self.settings.max_environments_per_user,
+                    now=self.clock.now(),
+                )
+        except EnvironmentNameTaken as error:
+            error.details = f'You already have an environment called "{name}".'
+            error.answer = {**error.answer, "suggestions": suggestions(name, self.clock.now())}
+            raise
+        return await self._started(environment, CREATE_WAIT_S)
+
+    async def get_owned(self, owner: UserId, environment_id: UUID) -> Environment:
+        """Return the owner's environment.
+
+        Raises:
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+        """
+        async with self.database.read() as tx:
+            return await EnvironmentRepository(tx).get_owned(owner, environment_id)
+
+    async def list_owned(self, owner: UserId) -> list[EnvironmentWithSessions]:
+        """List the owner's environments with their sessions, newest first."""
+        async with self.database.read() as tx:
+            environments = await EnvironmentRepository(tx).list_owned(owner)
+        lines = await self.sessions.lines([one.id for one in environments])
+        return [EnvironmentWithSessions(one, lines.get(one.id, ())) for one in environments]
+
+    async def list_sandboxes(self, owner: UserId) -> list[Environment]:
+        """List the owner's environments that have a sandbox."""
+        async with self.database.read() as tx:
+            environments = await EnvironmentRepository(tx).list_owned(owner)
+        return [one for one in environments if one.sandbox_id is not None]
+
+    async def is_name_free(self, owner: UserId, name: str) -> bool:
+        async with self.database.read() as tx:
+            return not await EnvironmentRepository(tx).name_taken(owner, name)
+
+    async def delete(self, owner: UserId, environment_id: UUID) -> Deleted:
+        """Delete an environment with its sandbox and everything in it.
+
+        The wish is stored first and cannot be taken back; what a crash or an absent runtime cuts
+        short is finished by the reconciler. The name is free at once.
+
+        Raises:
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+        """
+        environment = await self.get_owned(owner, environment_id)
+        discarded = await self._unsaved(environment)
+        async with self.database.begin() as tx:
+            await EnvironmentRepository(tx).wish(
+                owner, environment_id, Desired.DELETED, updated_at=self.clock.now()
+            )
+        done = self.work.start(environment_id, self.converge, restart=True)
+        with anyio.move_on_after(DELETE_WAIT_S):
+            await done.wait()
+        async with self.database.read() as tx:
+            left = await EnvironmentRepository(tx).find(environment_id)
+        return Deleted(discarded, pending=left is not None)
+
+    async def retry(self, owner: UserId, environment_id: UUID) -> Environment:
+        """Start an environment that failed or stopped, and clone again where that failed.
+
+        Raises:
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+        """
+        environment = await self.get_owned(owner, environment_id)
+        values: dict[str, Any] = {}
+        if environment.status in {EnvironmentStatus.ERROR, EnvironmentStatus.STOPPED}:
+            values |= _starting()
+        if environment.clone_status is CloneStatus.FAILED:
+            values |= {"clone_status": CloneStatus.PENDING.value, "clone_reason": None}
+        if not values:
+            return environment
+        return await self._started(await self._wish_running(environment, values), CREATE_WAIT_S)
+
+    async def ready(
+        self, owner: UserId, environment_id: UUID, timeout_s: float = READY_WAIT_S
+    ) -> Environment:
+        """Return the environment once its sandbox runs and its repository is cloned.
+
+        A stopped one is started. A clone that had failed before is tried once more.
+
+        Raises:
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+            EnvironmentInError: It could not be started.
+            EnvironmentStopped: It could not be started again.
+            CloneFailed: With what git said.
+            EnvironmentNotReady: It takes longer than `timeout_s`.
+        """
+        environment = await self.get_owned(owner, environment_id)
+        if environment.usable:
+            return environment
+        _refuse_error(environment)
+        if environment.status is EnvironmentStatus.STOPPED:
+            environment = await self.ensure_running(environment)
+        if environment.clone_status is CloneStatus.FAILED:
+            environment = await self._wish_running(
+                environment, {"clone_status": CloneStatus.PENDING.value, "clone_reason": None}
+            )
+        self.work.start(environment_id, self.converge)
+        environment = await self._wait(owner, environment_id, _settled, timeout_s)
+        _refuse_error(environment)
+        if environment.clone_status is CloneStatus.FAILED:
+            raise CloneFailed(
+                "The repository could not be cloned.", details=environment.clone_reason
+            )
+        if environment.status is EnvironmentStatus.STOPPED:
+            raise EnvironmentStopped("The environment is not running.", details=environment.reason)
+        if not environment.usable:
+            doing = environment.progress.message if environment.progress else "It is starting"
+            raise EnvironmentNotReady("Environment not ready", details=f"{doing}; try again.")
+        return environment
+
+    async def clone_again(self, environment: Environment) -> None:
+        """Ask for a new clone: the sandbox has lost the one it had. `ready` waits for it.
+
+        Raises:
+            EnvironmentNotFound: It was deleted meanwhile.
+        """
+        await self._wish_running(environment, {"clone_status": CloneStatus.PENDING.value})
+
+    async def ensure_running(self, environment: Environment) -> Environment:
+        """Start the sandbox of an environment where it has stopped or is gone.
+
+        Raises:
+            EnvironmentNotFound: It was deleted meanwhile.
+            EnvironmentStopped: It could not be started; the details say why.
+            EnvironmentInError: It never ran, and could not be started.
+            RuntimeUnavailable: Its runtime does not answer.
+        """
+        if environment.status is EnvironmentStatus.RUNNING:
+            state = await self._runtime(environment.runtime).inspect(environment.sandbox)
+            if state is SandboxState.RUNNING:
+                return environment
+        if environment.status is not EnvironmentStatus.STARTING:
+            environment = await self._wish_running(environment, _starting())
+        environment = await self._started(environment, START_WAIT_S)
+        _refuse_error(environment)
+        if environment.status is not EnvironmentStatus.RUNNING:
+            raise EnvironmentStopped("The environment is not running.", details=environment.reason)
+        return environment
+
+    async def by_gateway_token(self, environment_id: UUID, token: str) -> Environment | None:
+        """Return the environment whose sandbox has this token, None for any other."""
+        async with self.database.read() as tx:
+            environment = await EnvironmentRepository(tx).find(environment_id)
+        given = _token_hash(token)
+        known = None if environment is None else environment.gateway_token_hash
+        if not hmac.compare_digest(given, known or "") or environment is None:
+            return None
+        return None if environment.desired is Desired.DELETED else environment
+
+    async def find_by_sandbox(self, owner: UserId, sandbox_id: str) -> Environment:
+        """Return the owner's environment by its runtime's id.
+
+        Raises:
+            ContainerNotFound: No environment of the owner's has it.
+        """
+        async with self.database.read() as tx:
+            environment = await EnvironmentRepository(tx).find_by_sandbox(owner, sandbox_id)
+        if environment is None:
+            raise ContainerNotFound("Container not found")
+        return environment
+
+    async def remove_sandbox(self, owner: UserId, sandbox_id: str) -> None:
+        """Remove a sandbox and leave its environment stopped, with its storage.
+
+        Raises:
+            ContainerNotFound: No environment of the owner's has it.
+            RuntimeUnavailable: Its runtime does not answer; it is removed when it does.
+        """
+        environment = await self.find_by_sandbox(owner, sandbox_id)
+        async with self.database.begin() as tx:
+            await EnvironmentRepository(tx).wish(
+                owner, environment.id, Desired.STOPPED, updated_at=self.clock.now()
+            )
+        self.work.start(environment.id, self.converge, restart=True)
+        environment = await self._wait(
+            owner,
+            environment.id,
+            lambda one: one.status is EnvironmentStatus.STOPPED,
+            DELETE_WAIT_S,
+        )
+        if environment.status is not EnvironmentStatus.STOPPED:
+            raise RuntimeUnavailable(
+                "The runtime does not answer; the container is removed when it does.",
+                details=environment.reason,
+            )
+
+    @asynccontextmanager
+    async def exclusive(self, environment_id: UUID) -> AsyncGenerator[None]:
+        """Let one task of this process at a time change the environment's sessions."""
+        async with self.work.lock(environment_id):
+            yield
+
+    async def runtimes_in_use(self) -> set[str]:
+        """Return the names of the runtimes that any environment has."""
+        async with self.database.read() as tx:
+            return await EnvironmentRepository(tx).runtimes()
+
+    async def list_running(self) -> list[Environment]:
+        """List everybody's running environments, for the reconciler."""
+        async with self.database.read() as tx:
+            return await EnvironmentRepository(tx).list_running()
+
+    # The steps below take no input beside an id, keep no memory, and may be repeated.
+
+    async def reconcile(self) -> None:
+        """Finish what was cut short, and notice what happened to sandboxes behind our back."""
+        async with self.database.read() as tx:
+            repository = EnvironmentRepository(tx)
+            waiting, names = await repository.list_waiting(), await repository.runtimes()
+        ends = [self.work.start(one.id, self.converge) for one in waiting]
+        with anyio.move_on_after(ROUND_WAIT_S):
+            for end in ends:
+                await end.wait()
+        for name in names | {self.runtimes.default_name}:
+            try:
+                await self._observe(self._runtime(name))
+            except CraftasticError as error:
+                # Nothing is known, so nothing is changed.
+                log.warning("runtime not observed", runtime=name, reason=error.message)
+
+    async def converge(self, environment_id: UUID) -> None:
+        """Make one environment what its owner wants, unless somebody is at it already."""
+        holder = uuid4().hex
+        async with self.database.begin() as tx:
+            environment = await EnvironmentRepository(tx).claim(environment_id, holder, CLAIM_S)
+        if environment is None:
+            return
+        try:
+            async with anyio.create_task_group() as tasks:
+                claim = Claim(environment, holder, tasks.cancel_scope)
+                tasks.start_soon(self._keep_claim, claim)
+                match environment.desired:
+                    case Desired.DELETED:
+                        await self._remove(claim)
+                    case Desired.STOPPED:
+                        await self._stop(claim)
+                    case Desired.RUNNING:
+                        await self._start(claim)
+                tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                async with self.database.begin() as tx:
+                    await EnvironmentRepository(tx).release(environment_id, holder)
+            self.work.changed(environment_id)
+
+    async def _start(self, claim: Claim) -> None:
+        environment = claim.environment
+        if environment.status is EnvironmentStatus.STARTING:
+            started = await self._start_sandbox(claim)
+            if started is None:
+                return
+            environment = started
+        if environment.status is not EnvironmentStatus.RUNNING:
+            return
+        async with anyio.create_task_group() as tasks:
+            if environment.isolation is None:
+                tasks.start_soon(self._probe, claim, environment)
+            if environment.clone_status in {CloneStatus.PENDING, CloneStatus.CLONING}:
+                tasks.start_soon(self._clone, claim, environment)
+
+    async def _start_sandbox(self, claim: Claim) -> Environment | None:
+        environment, report = claim.environment, self._reporter(claim)
+        try:
+            runtime = self._runtime(environment.runtime)
+            await runtime.prepare(report)
+            sandbox = await runtime.create(self._spec(environment), report)
+            profile = await self.find_profile(environment.owner_id)
+            if profile is not None:
+                await self.worktrees.identify(sandbox, *profile)
+        except CraftasticError as error:
+            log.warning("environment not started", environment=str(claim.id), reason=error.message)
+            # One that ran before can simply be started again; its storage is there.
+            known = environment.sandbox_id is not None
+            await self._write(
+                claim,
+                status=(EnvironmentStatus.STOPPED if known else EnvironmentStatus.ERROR).value,
+                reason_code=error.code,
+                reason=_reason(error),
+                **_no_progress(),
+            )
+            return None
+        return await self._write(
+            claim,
+            status=EnvironmentStatus.RUNNING.value,
+            sandbox_id=sandbox.id,
+            reason_code=None,
+            reason=None,
+            isolation=None,
+            **_no_progress(),
+        )
+
+    async def _probe(self, claim: Claim, environment: Environment) -> None:
+        try:
+            runtime = self._runtime(environment.runtime)
+            summary = (await runtime.isolation(environment.sandbox)).summary
+        except CraftasticError as error:
+            summary = f"network isolation: not verified; not checked: {error.message}"
+        await self._write(claim, isolation=summary[:MAX_REASON_CHARACTERS])
+
+    async def _clone(self, claim: Claim, environment: Environment) -> None:
+        token = secrets.token_urlsafe(32)
+        await self._write(
+            claim,
+            gateway_token_hash=_token_hash(token),
+            clone_status=CloneStatus.CLONING.value,
+            clone_reason=None,
+        )
+        try:
+            cloned = await self.worktrees.clone(
+                environment.sandbox,
+                environment.id,
+                token,
+                self._reporter(claim),
+                branch=environment.branch,
+            )
+        except CraftasticError as error:
+            log.warning("clone failed", environment=str(claim.id), reason=error.message)
+            await self._write(
+                claim,
+                clone_status=CloneStatus.FAILED.value,
+                clone_reason=_reason(error),
+                **_no_progress(),
+            )
+            return
+        branch = environment.branch if cloned.has_branch else cloned.default_branch
+        await self._write(
+            claim,
+            clone_status=CloneStatus.READY.value,
+            clone_reason=None,
+            branch=_acceptable(branch) or environment.branch,
+            **_no_progress(),
+        )
+
+    async def _stop(self, claim: Claim) -> None:
+        environment = claim.environment
+        if environment.status is EnvironmentStatus.STOPPED:
+            return
+        try:
+            runtime = self._runtime(environment.runtime)
+            await runtime.remove(self._spec(environment), storage=False)
+        except CraftasticError as error:
+            await self._write(claim, reason_code=error.code, reason=_reason(error))
+            return
+        await self.sessions.end_all(environment.id)
+        await self._write(
+            claim,
+            status=EnvironmentStatus.STOPPED.value,
+            sandbox_id=None,
+            reason_code="STOPPED_BY_OWNER",
+            reason="It was stopped; the next session or terminal starts it again.",
+            **_no_progress(),
+        )
+
+    async def _remove(self, claim: Claim) -> None:
+        environment = claim.environment
+        try:
+            runtime = self._runtime(environment.runtime)
+            await runtime.remove(self._spec(environment), storage=True)
+        except CraftasticError as error:
+            log.warning("environment not removed", environment=str(claim.id), reason=error.message)
+            await self._write(claim, reason_code=error.code, reason=_reason(error))
+            return
+        async with self.database.begin() as tx:
+            await EnvironmentRepository(tx).remove(environment.id, claim.holder)
+
+    async def _observe(self, runtime: Runtime) -> None:
+        async with self.database.read() as tx:
+            settled = await EnvironmentRepository(tx).list_settled(runtime.name)
+        found = {one.environment_id: one for one in await runtime.list()}
+        for environment in settled:
+            await self._observe_one(runtime, environment, found.get(environment.id))
+        # Read after the list: a sandbox is never made before its row is committed.
+        async with self.database.read() as tx:
+            known = await EnvironmentRepository(tx).ids()
+        for stray in found.values():
+            if stray.environment_id not in known:
+                log.warning("stray sandbox removed", sandbox=stray.ref.id, runtime=runtime.name)
+                # Its storage stays: it may hold somebody's only copy of something.
+                await runtime.remove(_stray_spec(stray), storage=False)
+
+    async def _observe_one(
+        self, runtime: Runtime, environment: Environment, found: SandboxSummary | None
+    ) -> None:
+        state = SandboxState.GONE if found is None else found.state
+        is_running = environment.status is EnvironmentStatus.RUNNING
+        if is_running and state is not SandboxState.RUNNING:
+            changed = await self._settle(
+                environment,
+                status=EnvironmentStatus.STOPPED.value,
+                reason_code="SANDBOX_GONE" if found is None else "SANDBOX_STOPPED",
+                reason="Its sandbox has ended; the next session or terminal starts it again.",
+                **_no_progress(),
+            )
+            if changed:
+                await self.sessions.end_all(environment.id)
+        elif not is_running and found is not None and state is SandboxState.RUNNING:
+            if environment.desired is Desired.STOPPED:
+                await runtime.stop(found.ref)
+            else:
+                await self._settle(
+                    environment,
+                    status=EnvironmentStatus.RUNNING.value,
+                    sandbox_id=found.ref.id,
+                    reason_code=None,
+                    reason=None,
+                )
+
+    async def _settle(self, seen: Environment, **values: Any) -> bool:
+        async with self.database.begin() as tx:
+            changed = await EnvironmentRepository(tx).settle(
+                seen, updated_at=self.clock.now(), **values
+            )
+        self.work.changed(seen.id)
+        return changed is not None
+
+    async def _wish_running(
+        self, environment: Environment, values: Mapping[str, Any]
+    ) -> Environment:
+        async with self.database.begin() as tx:
+            return await EnvironmentRepository(tx).wish(
+                environment.owner_id,
+                environment.id,
+                Desired.RUNNING,
+                updated_at=self.clock.now(),
+                **values,
+            )
+
+    async def _started(self, environment: Environment, timeout_s: float) -> Environment:
+        self.work.start(environment.id, self.converge)
+        return await self._wait(
+            UserId(environment.owner_id),
+            environment.id,
+            lambda one: one.status is not EnvironmentStatus.STARTING,
+            timeout_s,
+        )
+
+    async def _wait(
+        self,
+        owner: UserId,
+        environment_id: UUID,
+        until: Callable[[Environment], bool],
+        timeout_s: float,
+    ) -> Environment:
+        deadline = anyio.current_time() + timeout_s
+        while True:
+            change = self.work.change(environment_id)
+            environment = await self.get_owned(owner, environment_id)
+            left_s = deadline - anyio.current_time()
+            if until(environment) or left_s <= 0:
+                return environment
+            # Another process may be at it, whose changes are seen by looking.
+            with anyio.move_on_after(min(POLL_S, left_s)):
+                await change.wait()
+
+    async def _keep_claim(self, claim: Claim) -> None:
+        while True:
+            await anyio.sleep(CLAIM_RENEWAL_S)
+            async with self.database.begin() as tx:
+                kept = await EnvironmentRepository(tx).renew(claim.id, claim.holder, CLAIM_S)
+            if not kept:
+                claim.scope.cancel()
+                return
+
+    async def _write(self, claim: Claim, **values: Any) -> Environment:
+        """Change the claimed environment; ends the job when it is no longer its to change."""
+        async with self.database.begin() as tx:
+            environment = await EnvironmentRepository(tx).write(
+                claim.id,
+                claim.holder,
+                claim.environment.desired,
+                updated_at=self.clock.now(),
+                **values,
+            )
+        self.work.changed(claim.id)
+        if environment is None:
+            claim.scope.cancel()
+            await anyio.lowlevel.checkpoint()
+            return claim.environment
+        return environment
+
+    def _reporter(self, claim: Claim) -> Report:
+        last_step, last_at = "", 0.0
+
+        async def report(progress: Progress) -> None:
+            nonlocal last_step, last_at
+            now = self.clock.monotonic()
+            if progress.step == last_step and now - last_at < PROGRESS_INTERVAL_S:
+                return
+            last_step, last_at = progress.step, now
+            await self._write(
+                claim,
+                progress_step=progress.step[:32],
+                progress_message=progress.message[:500],
+                progress_percent=progress.percent,
+            )
+
+        return report
+
+    async def _unsaved(self, environment: Environment) -> list[Unsaved]:
+        if not environment.usable or environment.repository_url is None:
+            return []
+        try:
+            return await self.worktrees.unsaved(environment.sandbox, environment.id)
+        except CraftasticError as error:
+            log.info(
+                "unsaved work not listed", environment=str(environment.id), reason=error.message
+            )
+            return []
+
+    async def _refuse_second_user(self, owner: UserId, runtime: Runtime) -> None:
+        if not getattr(runtime, "single_user", False):
+            return
+        async with self.database.read() as tx:
+            taken = await EnvironmentRepository(tx).others_in(runtime.name, owner)
+        if taken:
+            raise OneUserOnly(
+                f"The {runtime.name} runtime of this server is for one user",
+                details="Run the server as root or with Docker to give each user their own.",
+            )
+
+    def _runtime(self, name: str) -> Runtime:
+        return self.runtimes[name]
+
+    def _spec(self, environment: Environment) -> SandboxSpec:
+        return SandboxSpec(
+            environment_id=environment.id,
+            owner_id=environment.owner_id,
+            number=environment.number,
+            name=environment.name,
+            memory_bytes=self.settings.sandbox_memory_limit,
+            cpus=self.settings.sandbox_cpu_limit,
+            pids=self.settings.sandbox_pids_limit,
+        )
+
+
+def _token_hash(token: str) -> str:
+    # A random token of 32 bytes needs no slow hash.
+    return sha256(token.encode(errors="replace")).hexdigest()
+
+
+def _reason(error: CraftasticError) -> str:
+    text = error.message if error.details is None else f"{error.message} {error.details}"
+    return text[:MAX_REASON_CHARACTERS]
+
+
+def _starting() -> dict[str, Any]:
+    return {
+        "status": EnvironmentStatus.STARTING.value,
+        "reason_code": None,
+        "reason": None,
+        "progress_step": "sandbox",
+        "progress_message": "Waiting to start",
+        "progress_percent": None,
+    }
+
+
+def _no_progress() -> dict[str, Any]:
+    return {"progress_step": None, "progress_message": None, "progress_percent": None}
+
+
+def _settled(environment: Environment) -> bool:
+    if environment.status is EnvironmentStatus.STARTING:
+        return False
+    return environment.status is not EnvironmentStatus.RUNNING or environment.clone_status not in {
+        CloneStatus.PENDING,
+        CloneStatus.CLONING,
+    }
+
+
+def _refuse_error(environment: Environment) -> None:
+    if environment.status is EnvironmentStatus.ERROR:
+        raise EnvironmentInError("Environment in error state", details=environment.reason)
+
+
+def _acceptable(branch: str | None) -> str | None:
+    """Return a remote's default branch if it is one that a session may have."""
+    try:
+        return None if branch is None else check_branch(branch)
+    except InvalidInput:
+        return None
+
+
+def _stray_spec(stray: SandboxSummary) -> SandboxSpec:
+    return SandboxSpec(
+        environment_id=stray.environment_id,
+        owner_id=stray.owner_id or UUID(int=0),
+        number=0,
+        name=stray.name,
+    )

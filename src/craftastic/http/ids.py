@@ -1,0 +1,38 @@
+"""Ids in paths: one that is malformed is simply not there."""
+
+from typing import NamedTuple
+from uuid import UUID
+
+from craftastic.errors import NotFound
+
+
+class Absent(NamedTuple):
+    message: str
+    code: str
+
+
+ABSENT = {
+    "environment_id": Absent("Environment not found", "ENVIRONMENT_NOT_FOUND"),
+    "session_id": Absent("Session not found", "SESSION_NOT_FOUND"),
+    "agent_id": Absent("Agent not found", "AGENT_NOT_FOUND"),
+    "container_id": Absent("Container not found", "CONTAINER_NOT_FOUND"),
+    "deployment_id": Absent("Deployment not found", "DEPLOYMENT_NOT_FOUND"),
+    "user_id": Absent("User not found", "USER_NOT_FOUND"),
+}
+"""What a path parameter's absence is called, by the parameter's name; routes that declare a
+parameter as `UUID` get it for malformed ids without doing anything."""
+
+
+def parse_id(text: str, absent: NotFound) -> UUID:
+    """Return the UUID that a path names.
+
+    Raises:
+        NotFound: The given one; the text is not a UUID in its usual form of 36 characters.
+    """
+    try:
+        parsed = UUID(text)
+    except ValueError:
+        raise absent from None
+    if str(parsed) != text.lower():
+        raise absent
+    return parsed

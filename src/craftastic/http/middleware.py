@@ -1,0 +1,249 @@
+"""What happens around every request, as plain ASGI: no task, no copy of a body, no buffering."""
+
+import re
+import time
+from collections.abc import Mapping
+from typing import cast
+from uuid import uuid4
+
+import structlog
+from fastapi import FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from craftastic.errors import CraftasticError, InvalidInput, TooLarge
+from craftastic.http.errors import (
+    EMPTY_JSON,
+    REQUEST_ID,
+    internal_error,
+    respond,
+    respond_framework,
+)
+from craftastic.http.paths import SegmentPaths, shown_path
+from craftastic.metrics import Metrics
+
+log = structlog.stdlib.get_logger(__name__)
+
+SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{1,64}")
+NUL_ESCAPE = re.compile(rb"%00|\x00")
+QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+BODYLESS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "clipboard-read=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+def install(
+    app: FastAPI,
+    *,
+    metrics: Metrics,
+    max_body_bytes: int,
+    cors_origins: tuple[str, ...] = (),
+) -> None:
+    """Put the edge around an app; call it once, after nothing in particular.
+
+    Args:
+        app: The app; its error handlers are `http.errors.install`'s.
+        metrics: Where requests are counted.
+        max_body_bytes: Longer request bodies are refused with 413.
+        cors_origins: Origins whose pages may read answers; none by default.
+    """
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(SegmentPaths)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
+    app.add_middleware(RequestContext, metrics=metrics)
+
+
+class RequestContext:
+    """Gives a request its id, answers its bugs, secures, counts and logs its answer."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope[REQUEST_ID] = request_id
+        with bound_contextvars(request_id=request_id):
+            await _Exchange(self.app, self.metrics, scope, request_id).run(receive, send)
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, scope: Scope, request_id: str) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.scope = scope
+        self.request_id = request_id
+        self.is_http = scope["type"] == "http"
+        self.method: str = scope["method"] if self.is_http else "WEBSOCKET"
+        self.status = 0
+        self.send: Send
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        self.send = send
+        started = time.monotonic()
+        self.metrics.request_started()
+        try:
+            await self._answer(receive)
+        finally:
+            seconds = time.monotonic() - started
+            route: str | None = getattr(self.scope.get("route"), "path", None)
+            self.metrics.request_ended(self.method, route, self.status, seconds)
+            (log.debug if route in QUIET_ROUTES else log.info)(
+                "request",
+                method=self.method,
+                path=shown_path(self.scope),
+                status=self.status,
+                ms=round(seconds * 1000, 1),
+            )
+
+    async def _answer(self, receive: Receive) -> None:
+        try:
+            if self.is_http and NUL_ESCAPE.search(self.scope.get("query_string", b"")):
+                raise InvalidInput("The query must not contain NUL characters")  # noqa: TRY301
+            if NUL_ESCAPE.search(self.scope.get("raw_path") or b""):
+                raise HTTPException(404)  # noqa: TRY301
+            await self.app(self.scope, receive, self._send)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # noqa: BLE001 - the edge: what nobody caught ends here
+            await self._fail(error)
+
+    async def _fail(self, error: Exception) -> None:
+        known = _only_leaf(error)
+        if isinstance(known, HTTPException) and self.is_http and self.status == 0:
+            await respond_framework(self.scope, known)(self.scope, _nothing, self._send)
+            return
+        if not isinstance(known, CraftasticError):
+            path = shown_path(self.scope)
+            log.error("unhandled error", method=self.method, path=path, exc_info=error)
+        if not self.is_http:
+            if self.status in {0, 101}:
+                await self._send(
+                    {"type": "websocket.close", "code": 1011, "reason": "Internal error"}
+                )
+            return
+        if self.status != 0:
+            raise error  # the answer has begun: only a cut connection tells that it is not whole
+        response = (
+            respond(self.scope, known)
+            if isinstance(known, CraftasticError)
+            else internal_error(self.scope)
+        )
+        await response(self.scope, _nothing, self._send)
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            self.status = message["status"]
+            self._secure(MutableHeaders(scope=message))
+        elif kind == "websocket.accept":
+            self.status = 101
+        elif kind == "websocket.close":
+            self.status = message.get("code", 1000)
+        await self.send(message)
+
+    def _secure(self, headers: MutableHeaders) -> None:
+        headers["X-Request-Id"] = self.request_id
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+        if self.scope["path"].startswith("/api/"):
+            headers.setdefault("Cache-Control", "no-store")
+
+
+class BodyLimit:
+    """Refuses request bodies that are too large, whether or not their length is announced."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in BODYLESS:
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
+        if length.isdecimal() and (len(length) > 18 or int(length) > self.max_bytes):  # noqa: PLR2004
+            await respond(scope, TooLarge("The request's body is too large"))(scope, receive, send)
+            return
+        if _announces_json(headers):
+            first = await receive()
+            while not first.get("body") and first.get("more_body", False):
+                first = await receive()
+            scope[EMPTY_JSON] = first["type"] == "http.request" and not first.get("body")
+            receive = _again(first, receive)
+        await self.app(scope, self._limited(receive), send)
+
+    def _limited(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.max_bytes:
+                # FastAPI lets an error of this class through while it reads the body.
+                raise HTTPException(413)
+            return message
+
+        return limited
+
+
+def _again(first: Message, receive: Receive) -> Receive:
+    pending = [first]
+
+    async def again() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return again
+
+
+def _announces_json(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value):
+            return value.decode("ascii")
+    return str(uuid4())
+
+
+def _only_leaf(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup):
+        inside = cast("ExceptionGroup[Exception]", error).exceptions
+        if len(inside) != 1:
+            return cast("Exception", error)
+        error = inside[0]
+    return error
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}

@@ -1,0 +1,81 @@
+"""What the server counts about itself, in Prometheus's form, in a registry of its own."""
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
+SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+UNMATCHED = "unmatched"
+
+
+class Metrics:
+    """Labels take few values by design: route templates, never paths; known methods only."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._requests = Counter(
+            "craftastic_http_requests",
+            "Requests that were answered.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "craftastic_http_request_seconds",
+            "Seconds from a request to the end of its answer.",
+            ("method", "route"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._running = Gauge(
+            "craftastic_http_requests_in_progress",
+            "Requests that are being answered, WebSockets included.",
+            registry=self.registry,
+        )
+
+    def request_started(self) -> None:
+        self._running.inc()
+
+    def request_ended(self, method: str, route: str | None, status: int, seconds: float) -> None:
+        """Count one request.
+
+        Args:
+            method: Any text; one that is not known counts as `OTHER`.
+            route: The route's template; None when no route matched.
+            status: The HTTP status; 0 when the client went away before an answer.
+            seconds: How long it took; WebSockets are not in the histogram.
+        """
+        method = method if method in METHODS else "OTHER"
+        route = route or UNMATCHED
+        self._running.dec()
+        self._requests.labels(method, route, str(status)).inc()
+        if method != "WEBSOCKET":
+            self._seconds.labels(method, route).observe(seconds)
+
+    def gauge(self, name: str, description: str, value: Callable[[], float]) -> None:
+        """Publish a number that is read whenever the metrics are; `value` must be quick."""
+        Gauge(f"craftastic_{name}", description, registry=self.registry).set_function(value)
+
+    def counter(self, name: str, description: str, labels: tuple[str, ...] = ()) -> Counter:
+        """Return a new counter; give every label few possible values."""
+        return Counter(f"craftastic_{name}", description, labels, registry=self.registry)
+
+    def histogram(self, name: str, description: str, labels: tuple[str, ...] = ()) -> Histogram:
+        """Return a new histogram of seconds."""
+        return Histogram(
+            f"craftastic_{name}", description, labels, buckets=SECONDS, registry=self.registry
+        )
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,67 @@
+"""What is repeated: one row for each step (name, step, interval)."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+
+from craftastic.clock import Clock
+from craftastic.environments.service import EnvironmentService
+from craftastic.reconcile._loop import Loop, Reconciler, Status, Step
+from craftastic.sessions.service import SessionService
+
+__all__ = ["ReconcileService", "Reconciler", "Status", "Step"]
+
+ENVIRONMENTS = "environments"
+SESSIONS = "sessions"
+ROUND_WAIT_S = 60.0
+
+
+def standard_reconcilers(
+    environments: EnvironmentService, sessions: SessionService, interval_s: float
+) -> list[Reconciler]:
+    """Return the rows of a server; a domain that adds a step adds a row."""
+    return [
+        Reconciler(ENVIRONMENTS, environments.reconcile, interval_s),
+        Reconciler(SESSIONS, sessions.reconcile, interval_s),
+    ]
+
+
+class ReconcileService:
+    """Makes what exists agree with what the database says, over and over."""
+
+    def __init__(self, reconcilers: Sequence[Reconciler], clock: Clock) -> None:
+        self._loop = Loop(reconcilers, clock)
+
+    @property
+    def reconcilers(self) -> tuple[Reconciler, ...]:
+        return self._loop.reconcilers
+
+    @property
+    def statuses(self) -> tuple[Status, ...]:
+        return self._loop.statuses
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Repeat the steps until the context ends; a round under way is cut short then."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._loop.run)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+
+    def wake(self, name: str) -> None:
+        """Let a step's next round begin now."""
+        self._loop.wake(name)
+
+    async def run_now(self, timeout_s: float = ROUND_WAIT_S) -> bool:
+        """Wake every step, one after the other, and wait for it.
+
+        Returns:
+            False when one took longer than `timeout_s`.
+        """
+        done = [
+            await self._loop.wake_and_wait(one.name, timeout_s) for one in self._loop.reconcilers
+        ]
+        return all(done)

@@ -1,0 +1,48 @@
+"""What a session is, apart from how it is stored."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class SessionStatus(StrEnum):
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    DEAD = "dead"
+
+
+class SessionType(StrEnum):
+    TERMINAL = "terminal"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A named place to work on one branch of an environment.
+
+    Args:
+        branch: None in an environment without a repository.
+        tmux_name: Of its tmux session; stays the same for the session's whole life.
+        working_directory: As the sandbox sees it.
+        ready: Its worktree and tmux session have been made since it last came to life.
+        deleted: Its owner deleted it; it is gone as soon as its sandbox can be asked.
+        reason: Why it is dead, in plain words.
+    """
+
+    id: UUID
+    environment_id: UUID
+    name: str
+    branch: str | None
+    branch_key: str | None
+    tmux_name: str
+    working_directory: str
+    status: SessionStatus
+    ready: bool
+    deleted: bool
+    reason: str | None
+    session_type: SessionType
+    agent_id: UUID | None
+    last_activity: datetime | None
+    created_at: datetime
+    updated_at: datetime

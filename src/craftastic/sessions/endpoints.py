@@ -1,0 +1,228 @@
+"""HTTP face of sessions: /api/sessions."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import Field, PlainSerializer
+
+from craftastic.accounts.current_user import CurrentUser
+from craftastic.http.ids import parse_id
+from craftastic.http.wire import Wire, timestamp
+from craftastic.sessions.service import (
+    Session,
+    SessionService,
+    SessionStatus,
+    SessionType,
+    nothing_to_delete,
+)
+
+router = APIRouter(prefix="/api/sessions", tags=["sessions"])
+
+Timestamp = Annotated[datetime, PlainSerializer(timestamp, return_type=str)]
+Absent = Field(None, exclude_if=lambda value: value is None)
+"""For fields that are left out where there is nothing."""
+
+
+def session_service(request: Request) -> SessionService:
+    service: SessionService = request.state.sessions
+    return service
+
+
+Sessions = Annotated[SessionService, Depends(session_service)]
+
+
+class NewSession(Wire):
+    """A session to be made. The working directory follows from the branch; it is not chosen."""
+
+    environment_id: UUID
+    name: str | None = Field(None, max_length=400)
+    branch: str | None = Field(None, max_length=400)
+    working_directory: str | None = Field(None, max_length=4096)
+    session_type: SessionType = SessionType.TERMINAL
+    agent_id: UUID | None = None
+
+
+class SessionChanges(Wire):
+    status: SessionStatus | None = None
+    name: str | None = Field(None, max_length=400)
+
+
+class SessionView(Wire):
+    id: UUID
+    environment_id: UUID
+    name: str
+    tmux_session_name: str
+    working_directory: str
+    status: SessionStatus
+    created_at: Timestamp
+    updated_at: Timestamp
+    last_activity: Timestamp | None = Absent
+    agent_id: UUID | None
+    session_type: SessionType
+    git_branch: str | None
+    reason: str | None = Absent
+
+
+class SessionList(Wire):
+    sessions: Sequence[SessionView]
+
+
+class ExistingSession(Wire):
+    id: UUID
+    name: str
+    branch: str | None = Absent
+    created_at: Timestamp
+
+
+class NameAvailability(Wire):
+    available: bool
+    name: str
+    message: str
+    existing_session: ExistingSession | None = Absent
+
+
+class BranchAvailability(Wire):
+    available: bool
+    branch: str
+    message: str
+    existing_session: ExistingSession | None = Absent
+
+
+class StatusAnswer(Wire):
+    session_id: UUID
+    status: SessionStatus
+    is_realtime: bool
+    checked_at: Timestamp
+
+
+class KeptView(Wire):
+    """Work that was only in the deleted session, and where it is in the environment now."""
+
+    ref: str | None = Absent
+    commit: str | None = Absent
+    uncommitted: bool
+    unpushed: int
+    path: str | None = Absent
+
+
+class DeletedAnswer(Wire):
+    success: Literal[True] = True
+    message: str = "Session deleted successfully"
+    kept: KeptView | None = Absent
+    pending: bool | None = Absent
+
+
+def session_view(session: Session) -> SessionView:
+    return SessionView(
+        id=session.id,
+        environment_id=session.environment_id,
+        name=session.name,
+        tmux_session_name=session.tmux_name,
+        working_directory=session.working_directory,
+        status=session.status,
+        created_at=session.created_at,
+        updated_at=session.updated_at,
+        last_activity=session.last_activity,
+        agent_id=session.agent_id,
+        session_type=session.session_type,
+        git_branch=session.branch,
+        reason=session.reason,
+    )
+
+
+@router.post("")
+async def create_session(body: NewSession, caller: CurrentUser, sessions: Sessions) -> SessionView:
+    """Create a session; on a repository also the worktree of its branch."""
+    created = await sessions.create(
+        caller.user_id,
+        body.environment_id,
+        name=body.name,
+        branch=body.branch,
+        session_type=body.session_type,
+        agent_id=body.agent_id,
+    )
+    return session_view(created)
+
+
+@router.get("/check-name/{environment_id}/{name}")
+async def check_session_name(
+    environment_id: UUID, name: str, caller: CurrentUser, sessions: Sessions
+) -> NameAvailability:
+    """Tell whether a name is free among an environment's living sessions."""
+    found = await sessions.check_name(caller.user_id, environment_id, name)
+    existing = found.existing
+    return NameAvailability(
+        available=found.available,
+        name=name,
+        message=found.message,
+        existing_session=None
+        if existing is None
+        else ExistingSession(id=existing.id, name=existing.name, created_at=existing.created_at),
+    )
+
+
+@router.get("/check-branch/{environment_id}/{branch}")
+async def check_session_branch(
+    environment_id: UUID, branch: str, caller: CurrentUser, sessions: Sessions
+) -> BranchAvailability:
+    """Tell whether a branch is free among an environment's living sessions."""
+    found = await sessions.check_branch(caller.user_id, environment_id, branch)
+    existing = found.existing
+    return BranchAvailability(
+        available=found.available,
+        branch=branch,
+        message=found.message,
+        existing_session=None
+        if existing is None
+        else ExistingSession(
+            id=existing.id,
+            name=existing.name,
+            branch=existing.branch,
+            created_at=existing.created_at,
+        ),
+    )
+
+
+@router.get("/environment/{environment_id}")
+async def list_sessions(
+    environment_id: UUID, caller: CurrentUser, sessions: Sessions
+) -> SessionList:
+    """List an environment's sessions, dead ones too, newest first."""
+    found = await sessions.list_owned(caller.user_id, environment_id)
+    return SessionList(sessions=[session_view(one) for one in found])
+
+
+@router.get("/{session_id}")
+async def get_session(session_id: UUID, caller: CurrentUser, sessions: Sessions) -> SessionView:
+    """Return a session."""
+    return session_view(await sessions.get(caller.user_id, session_id))
+
+
+@router.patch("/{session_id}")
+async def update_session(
+    session_id: UUID, body: SessionChanges, caller: CurrentUser, sessions: Sessions
+) -> SessionView:
+    """Rename a session, end it (`dead`), or bring it back to life (`active`, `inactive`)."""
+    changed = await sessions.update(caller.user_id, session_id, status=body.status, name=body.name)
+    return session_view(changed)
+
+
+@router.get("/{session_id}/status")
+async def get_session_status(
+    session_id: UUID, caller: CurrentUser, sessions: Sessions
+) -> StatusAnswer:
+    """Ask the sandbox how a session is."""
+    return StatusAnswer.model_validate(await sessions.status(caller.user_id, session_id))
+
+
+@router.delete("/{session_id}")
+async def delete_session(session_id: str, caller: CurrentUser, sessions: Sessions) -> DeletedAnswer:
+    """Delete a session; unpushed and uncommitted work is kept, and the answer says where."""
+    deleted = await sessions.delete(caller.user_id, parse_id(session_id, nothing_to_delete()))
+    return DeletedAnswer(
+        kept=None if deleted.kept is None else KeptView.model_validate(deleted.kept),
+        pending=True if deleted.pending else None,
+    )

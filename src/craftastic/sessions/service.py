@@ -1,0 +1,771 @@
+"""Sessions: a named place to work, with a tmux session and, on a repository, a worktree.
+
+The row is committed first; making the worktree and the tmux session is one step that may be
+repeated, by the request, by an attach, or by the reconciler after a crash.
+"""
+
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import anyio
+import structlog
+
+from craftastic.accounts.service import UserId
+from craftastic.clock import Clock
+from craftastic.database import Database
+from craftastic.environments.service import (
+    Environment,
+    EnvironmentService,
+    EnvironmentStatus,
+    SessionLine,
+    check_name,
+)
+from craftastic.errors import Conflict, CraftasticError, InvalidInput, NotFound, Unavailable
+from craftastic.http.wire import timestamp
+from craftastic.runtimes.base import SandboxGone, SandboxRef
+from craftastic.sessions._model import Session, SessionStatus, SessionType
+from craftastic.sessions._repository import (
+    Counts,
+    NewSession,
+    SessionNotFound,
+    SessionRepository,
+    UniquenessLost,
+    nothing_to_delete,
+)
+from craftastic.worktrees.service import (
+    WORKSPACE,
+    Kept,
+    RepositoryMissing,
+    WorktreeService,
+    branch_key,
+    check_branch,
+    conflicting,
+    worktree_path,
+)
+
+__all__ = [
+    "BranchInUse",
+    "Counts",
+    "Session",
+    "SessionLists",
+    "SessionNameTaken",
+    "SessionNotFound",
+    "SessionService",
+    "SessionStatus",
+    "SessionType",
+    "TooManySessions",
+    "nothing_to_delete",
+]
+
+MAX_NAME_CHARACTERS = 200
+MAX_TMUX_NAME_CHARACTERS = 40
+MAX_ENVIRONMENTS_AT_ONCE = 8
+INSERT_ATTEMPTS = 20
+UNDO_TIMEOUT_S = 60.0
+TOUCH_CHUNK = 500
+
+TMUX_GONE = "Its terminal has ended."
+SANDBOX_ENDED = "The environment's sandbox has ended."
+ENDED_BY_OWNER = "It was ended on request."
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class SessionNameTaken(Conflict):
+    code = "SESSION_NAME_IN_USE"
+    code_is_error = True
+
+
+class BranchInUse(Conflict):
+    """A living session has the branch, or one that cannot be beside it."""
+
+    code = "BRANCH_IN_USE"
+    code_is_error = True
+
+
+class TooManySessions(Conflict):
+    code = "TOO_MANY_SESSIONS"
+
+
+class SessionGone(Conflict):
+    """The session was deleted while something was done with it."""
+
+    code = "SESSION_DELETED"
+
+
+class AgentNotFound(NotFound):
+    code = "AGENT_NOT_FOUND"
+
+
+class NoContainer(InvalidInput):
+    code = "ENVIRONMENT_HAS_NO_CONTAINER"
+
+
+class Tmux(Protocol):
+    """What sessions need of tmux; `tmux.service.TmuxService` is it."""
+
+    async def ensure(
+        self,
+        sandbox: SandboxRef,
+        name: str,
+        directory: str,
+        *,
+        environment: Mapping[str, str] = ...,
+        columns: int = ...,
+        rows: int = ...,
+    ) -> object: ...
+
+    async def kill(self, sandbox: SandboxRef, name: str) -> object: ...
+
+    async def names(self, sandbox: SandboxRef) -> set[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a name or a branch is free; else who has it, and the sentence that says so."""
+
+    message: str
+    existing: Session | None = None
+
+    @property
+    def available(self) -> bool:
+        return self.existing is None
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A deletion.
+
+    Args:
+        kept: Work that would have been lost, and where it is.
+        pending: The sandbox could not be asked; the rest is done when it can.
+    """
+
+    kept: Kept | None
+    pending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStatus:
+    """A session's status; `is_realtime` when its sandbox was asked a moment ago."""
+
+    session_id: UUID
+    status: SessionStatus
+    is_realtime: bool
+    checked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLists:
+    """The sessions of environments, for the lists of environments."""
+
+    database: Database
+    clock: Clock
+
+    async def lines(self, environment_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[SessionLine]]:
+        """Return the sessions of each environment, newest first."""
+        async with self.database.read() as tx:
+            sessions = await SessionRepository(tx).list_environments(environment_ids)
+        lines: defaultdict[UUID, list[SessionLine]] = defaultdict(list)
+        for session in sessions:
+            lines[session.environment_id].append(_line(session))
+        return lines
+
+    async def end_all(self, environment_id: UUID) -> None:
+        """Mark every session of the environment dead: its sandbox has ended."""
+        async with self.database.begin() as tx:
+            await SessionRepository(tx).end_all(environment_id, SANDBOX_ENDED, self.clock.now())
+
+
+async def _no_agent(_owner: UserId, _agent_id: UUID) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionService:
+    """Creates, revives, watches and deletes sessions.
+
+    Args:
+        max_per_environment: Living sessions that one environment may have.
+        agent_exists: Tells whether the owner has an agent.
+    """
+
+    database: Database
+    environments: EnvironmentService
+    worktrees: WorktreeService
+    tmux: Tmux
+    clock: Clock
+    max_per_environment: int = 64
+    agent_exists: Callable[[UserId, UUID], Awaitable[bool]] = _no_agent
+
+    async def create(
+        self,
+        owner: UserId,
+        environment_id: UUID,
+        *,
+        name: str | None = None,
+        branch: str | None = None,
+        session_type: SessionType = SessionType.TERMINAL,
+        agent_id: UUID | None = None,
+    ) -> Session:
+        """Create a session with its worktree and tmux session; all survive the server.
+
+        Waits for the environment's sandbox and clone. The row is committed before anything is
+        made, so a crash in between leaves a session that the reconciler finishes; a failure
+        leaves nothing. Cancellation leaves what a crash would.
+
+        Raises:
+            EnvironmentNotFound: The environment is absent, deleted or somebody else's.
+            EnvironmentInError, EnvironmentNotReady, CloneFailed: It cannot take sessions now.
+            AgentNotFound: The agent is absent or somebody else's.
+            BadName, BadBranchName: As named.
+            SessionNameTaken, BranchInUse: A living session has it, or a branch that is in the way.
+            TooManySessions: The environment has as many living sessions as it may have.
+            WorktreeRefused: git would not check the branch out.
+            RuntimeUnavailable, SandboxExhausted: The sandbox could not be asked.
+        """
+        environment = await self.environments.ready(owner, environment_id)
+        is_agent = session_type is SessionType.AGENT
+        if is_agent and agent_id is not None and not await self.agent_exists(owner, agent_id):
+            raise AgentNotFound("Agent not found")
+        session = await self._insert(
+            environment, name=name, branch=branch, session_type=session_type, agent_id=agent_id
+        )
+        try:
+            return await self._make_recovering(owner, session, environment)
+        except CraftasticError:
+            await self._undo(owner, session)
+            raise
+
+    async def get_owned(self, owner: UserId, session_id: UUID) -> tuple[Session, Environment]:
+        """Return a session and its environment.
+
+        Raises:
+            SessionNotFound: It is absent, deleted or somebody else's.
+        """
+        session = await self.get(owner, session_id)
+        try:
+            return session, await self.environments.get_owned(owner, session.environment_id)
+        except NotFound:
+            raise SessionNotFound("Session not found") from None
+
+    async def get(self, owner: UserId, session_id: UUID) -> Session:
+        """Return a session.
+
+        Raises:
+            SessionNotFound: It is absent, deleted or somebody else's.
+        """
+        async with self.database.read() as tx:
+            return await SessionRepository(tx).get_owned(owner, session_id)
+
+    async def list_owned(self, owner: UserId, environment_id: UUID) -> list[Session]:
+        """List an environment's sessions, dead ones too, newest first.
+
+        Raises:
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+        """
+        await self.environments.get_owned(owner, environment_id)
+        async with self.database.read() as tx:
+            return await SessionRepository(tx).list_environment(environment_id)
+
+    async def check_name(self, owner: UserId, environment_id: UUID, name: str) -> Availability:
+        """Tell whether a name is free among the environment's living sessions.
+
+        Raises:
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+        """
+        return _name_availability(await self._live(owner, environment_id), name)
+
+    async def check_branch(self, owner: UserId, environment_id: UUID, branch: str) -> Availability:
+        """Tell whether a branch is free among the environment's living sessions.
+
+        Raises:
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+        """
+        return _branch_availability(await self._live(owner, environment_id), branch)
+
+    async def update(
+        self,
+        owner: UserId,
+        session_id: UUID,
+        *,
+        status: SessionStatus | None = None,
+        name: str | None = None,
+    ) -> Session:
+        """Rename a session, end it (`dead`), or bring it back (`active`, `inactive`).
+
+        Raises:
+            SessionNotFound: It is absent, deleted or somebody else's.
+            SessionNameTaken, BranchInUse: The name, or a dead session's branch, is taken.
+            RuntimeUnavailable, SandboxGone: The sandbox could not be asked.
+        """
+        session, environment = await self.get_owned(owner, session_id)
+        if name is not None:
+            session = await self._rename(session, name)
+        if status is SessionStatus.DEAD:
+            return await self._end(session, environment)
+        if status is None:
+            return session
+        if session.status is SessionStatus.DEAD:
+            session = await self.revive(owner, session_id)
+        return await self._set_status(session, status)
+
+    async def status(self, owner: UserId, session_id: UUID) -> LiveStatus:
+        """Ask the sandbox whether the session's tmux session is there, and record what it says.
+
+        Raises:
+            SessionNotFound: It is absent, deleted or somebody else's.
+        """
+        session, environment = await self.get_owned(owner, session_id)
+        is_realtime = True
+        if environment.status is EnvironmentStatus.STOPPED:
+            session = await self._lost(session, SANDBOX_ENDED)
+        elif environment.status is EnvironmentStatus.RUNNING:
+            try:
+                names = await self.tmux.names(environment.sandbox)
+            except SandboxGone:
+                session = await self._lost(session, SANDBOX_ENDED)
+            except CraftasticError:
+                is_realtime = False
+            else:
+                if session.tmux_name not in names:
+                    session = await self._lost(session, TMUX_GONE)
+        else:
+            is_realtime = False
+        return LiveStatus(session.id, session.status, is_realtime, self.clock.now())
+
+    async def delete(self, owner: UserId, session_id: UUID) -> Deletion:
+        """Delete a session: its tmux session, its row, and its worktree if nobody else has it.
+
+        Work that is nowhere else is kept, see `WorktreeService.release`.
+
+        Raises:
+            SessionNotFound: It is absent, deleted or somebody else's.
+        """
+        async with self.database.begin() as tx:
+            session = await SessionRepository(tx).bury_owned(owner, session_id, self.clock.now())
+        environment = await self.environments.get_owned(owner, session.environment_id)
+        if environment.status is not EnvironmentStatus.RUNNING:
+            return Deletion(None, pending=True)
+        try:
+            return Deletion(await self._finish_delete(session, environment), pending=False)
+        except CraftasticError as error:
+            log.warning("session not removed yet", session=str(session.id), reason=error.message)
+            return Deletion(None, pending=True)
+
+    async def revive(self, owner: UserId, session_id: UUID) -> Session:
+        """Make sure that a session can be attached to: environment, worktree, tmux session.
+
+        A dead one comes back to life in its worktree where its name and branch are still free.
+
+        Raises:
+            SessionNotFound: It is absent, deleted or somebody else's.
+            SessionNameTaken, BranchInUse: A living session has it now.
+            Conflict, InvalidInput, Unavailable: The environment or git would not; with the reason.
+        """
+        session = await self.get(owner, session_id)
+        environment = await self.environments.ready(owner, session.environment_id)
+        if session.status is not SessionStatus.DEAD:
+            return await self._make_recovering(owner, session, environment)
+        reopened = await self._reopen(session)
+        try:
+            return await self._make_recovering(owner, reopened, environment)
+        except CraftasticError as error:
+            async with self.database.begin() as tx:
+                await SessionRepository(tx).end(session_id, error.message, self.clock.now())
+            raise
+
+    async def viewers_changed(self, session_id: UUID, viewers: int) -> None:
+        """Record that somebody looks at a session, or nobody any more."""
+        status = SessionStatus.ACTIVE if viewers else SessionStatus.INACTIVE
+        async with self.database.begin() as tx:
+            await SessionRepository(tx).set_status(session_id, status, self.clock.now())
+
+    async def ended(self, session_id: UUID) -> None:
+        """Record that a session's tmux session is gone."""
+        async with self.database.begin() as tx:
+            await SessionRepository(tx).end(session_id, TMUX_GONE, self.clock.now())
+
+    async def touch(self, session_ids: Sequence[UUID]) -> None:
+        """Record activity now; for many sessions at once, now and then."""
+        for start in range(0, len(session_ids), TOUCH_CHUNK):
+            async with self.database.begin() as tx:
+                await SessionRepository(tx).touch(
+                    session_ids[start : start + TOUCH_CHUNK], self.clock.now()
+                )
+
+    async def forget_viewers(self) -> None:
+        """Mark every active session inactive: at the start of the only server process."""
+        async with self.database.begin() as tx:
+            await SessionRepository(tx).detach_all(self.clock.now())
+
+    async def count(self, owner: UserId) -> Counts:
+        """Count the owner's sessions by status."""
+        async with self.database.read() as tx:
+            return await SessionRepository(tx).count_owned(owner)
+
+    async def end_in(self, owner: UserId, environment_id: UUID) -> None:
+        """End all sessions of an environment; their rows and worktrees stay.
+
+        Raises:
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+            NoContainer: It has no sandbox.
+            RuntimeUnavailable, SandboxGone: The sandbox could not be asked.
+        """
+        environment = await self.environments.get_owned(owner, environment_id)
+        if environment.sandbox_id is None:
+            raise NoContainer("Environment has no container")
+        async with self.database.read() as tx:
+            sessions = await SessionRepository(tx).list_live(environment_id)
+        for session in sessions:
+            await self._end(session, environment)
+
+    async def end_strays(self, owner: UserId, sandbox_id: str) -> None:
+        """End the tmux sessions of a sandbox that belong to no session.
+
+        Raises:
+            ContainerNotFound: No environment of the owner's has it.
+            RuntimeUnavailable, SandboxGone: The sandbox could not be asked.
+        """
+        environment = await self.environments.find_by_sandbox(owner, sandbox_id)
+        # Asked in this order: a row is always there before its tmux session.
+        names = await self.tmux.names(environment.sandbox)
+        async with self.database.read() as tx:
+            known = await SessionRepository(tx).tmux_names(environment.id)
+        for name in sorted(names - known):
+            await self.tmux.kill(environment.sandbox, name)
+
+    # The step below takes no input, keeps no memory, and may be repeated.
+
+    async def reconcile(self) -> None:
+        """Finish what was cut short, and notice terminals that ended."""
+        async with self.database.begin() as tx:
+            await SessionRepository(tx).end_stopped(SANDBOX_ENDED, self.clock.now())
+        async with self.database.read() as tx:
+            sessions = await SessionRepository(tx).list_concerned()
+        running = {one.id: one for one in await self.environments.list_running()}
+        concerned: defaultdict[UUID, list[Session]] = defaultdict(list)
+        for session in sessions:
+            if session.environment_id in running:
+                concerned[session.environment_id].append(session)
+        limiter = anyio.CapacityLimiter(MAX_ENVIRONMENTS_AT_ONCE)
+        async with anyio.create_task_group() as tasks:
+            for environment_id, group in concerned.items():
+                tasks.start_soon(self._reconcile_one, running[environment_id], group, limiter)
+
+    async def _reconcile_one(
+        self, environment: Environment, sessions: Sequence[Session], limiter: anyio.CapacityLimiter
+    ) -> None:
+        async with limiter:
+            try:
+                names = await self.tmux.names(environment.sandbox)
+                for session in sessions:
+                    await self._reconcile_session(session, environment, names)
+            except CraftasticError as error:
+                # What happened to the sandbox is noticed by the environments' own step.
+                log.info(
+                    "sessions not observed", environment=str(environment.id), why=error.message
+                )
+
+    async def _reconcile_session(
+        self, session: Session, environment: Environment, names: set[str]
+    ) -> None:
+        if session.deleted:
+            await self._finish_delete(session, environment)
+        elif not session.ready:
+            if environment.usable:
+                await self._finish_create(session, environment)
+        elif session.tmux_name not in names:
+            async with self.database.begin() as tx:
+                await SessionRepository(tx).end(
+                    session.id, TMUX_GONE, self.clock.now(), seen=session.updated_at
+                )
+
+    async def _finish_create(self, session: Session, environment: Environment) -> None:
+        try:
+            await self._make(session, environment, reread=True)
+        except (SandboxGone, Unavailable) as error:
+            log.info("session finished later", session=str(session.id), reason=error.message)
+        except CraftasticError as error:
+            log.warning("session not finished", session=str(session.id), reason=error.message)
+            async with self.database.begin() as tx:
+                await SessionRepository(tx).end(
+                    session.id, error.message, self.clock.now(), seen=session.updated_at
+                )
+
+    async def _live(self, owner: UserId, environment_id: UUID) -> list[Session]:
+        await self.environments.get_owned(owner, environment_id)
+        async with self.database.read() as tx:
+            return await SessionRepository(tx).list_live(environment_id)
+
+    async def _insert(
+        self,
+        environment: Environment,
+        *,
+        name: str | None,
+        branch: str | None,
+        session_type: SessionType,
+        agent_id: UUID | None,
+    ) -> Session:
+        wanted = check_branch(branch or environment.branch)
+        now = self.clock.now()
+        has_repository = environment.repository_url is not None
+        new = NewSession(
+            environment_id=environment.id,
+            name=check_name(wanted if name is None else name, MAX_NAME_CHARACTERS),
+            branch=wanted if has_repository else None,
+            branch_key=branch_key(wanted) if has_repository else None,
+            tmux_name="",
+            working_directory=worktree_path(environment.id, wanted)
+            if has_repository
+            else WORKSPACE,
+            session_type=session_type,
+            agent_id=agent_id,
+            created_at=now,
+        )
+        milliseconds = int(now.timestamp() * 1000)
+        for later in range(INSERT_ATTEMPTS):
+            named = replace(new, tmux_name=_tmux_name(new.name, milliseconds + later))
+            try:
+                async with self.database.begin() as tx:
+                    repository = SessionRepository(tx)
+                    await repository.lock(environment.id)
+                    self._refuse_taken(await repository.list_live(environment.id), named)
+                    return await repository.add(named)
+            except UniquenessLost as error:
+                # Most likely the tmux name's millisecond; what else it was is seen next time.
+                log.debug("session insert repeated", lost=error.message)
+        raise SessionNameTaken(f'Session name "{new.name}" is already in use')
+
+    def _refuse_taken(self, live: Sequence[Session], new: NewSession) -> None:
+        name = _name_availability(live, new.name)
+        if name.existing is not None:
+            raise SessionNameTaken(name.message, answer=_existing(name.existing))
+        if new.branch is not None:
+            branch = _branch_availability(live, new.branch)
+            if branch.existing is not None:
+                raise BranchInUse(branch.message, answer=_existing(branch.existing))
+        if len(live) >= self.max_per_environment:
+            raise TooManySessions(
+                "The environment has as many sessions as it may have",
+                details=f"The limit is {self.max_per_environment}; delete one of them.",
+            )
+
+    async def _make_recovering(
+        self, owner: UserId, session: Session, environment: Environment
+    ) -> Session:
+        """Make a session's parts; once more where the sandbox or its clone turns out to be lost."""
+        try:
+            return await self._make(session, environment)
+        except SandboxGone:
+            await self.environments.ensure_running(environment)
+        except RepositoryMissing:
+            await self.environments.clone_again(environment)
+        environment = await self.environments.ready(owner, environment.id)
+        return await self._make(session, environment)
+
+    async def _make(
+        self, session: Session, environment: Environment, *, reread: bool = False
+    ) -> Session:
+        """Make a session's worktree and tmux session, then record it; repeatable.
+
+        With `reread` it may have changed since it was read, and is looked at again.
+        """
+        async with self.environments.exclusive(environment.id):
+            if reread and not await self._still_to_make(session):
+                return session
+            directory = await self._place(session, environment)
+            if session.ready:
+                return session
+            async with self.database.begin() as tx:
+                made = await SessionRepository(tx).mark_ready(
+                    session.id, directory, self.clock.now()
+                )
+        if made is None:
+            raise SessionGone("The session was ended while it was made.")
+        return made
+
+    async def _place(self, session: Session, environment: Environment) -> str:
+        sandbox = environment.sandbox
+        if session.branch is None:
+            directory = await self.worktrees.ensure_workspace(sandbox)
+        else:
+            directory = await self.worktrees.ensure(
+                sandbox, environment.id, session.branch, environment.branch
+            )
+        await self.tmux.ensure(sandbox, session.tmux_name, directory)
+        return directory
+
+    async def _still_to_make(self, session: Session) -> bool:
+        async with self.database.read() as tx:
+            now = await SessionRepository(tx).find(session.id)
+        return (
+            now is not None
+            and not (now.deleted or now.ready)
+            and now.status is not SessionStatus.DEAD
+        )
+
+    async def _undo(self, owner: UserId, session: Session) -> None:
+        """Leave nothing of a session that could not be made, now or as soon as that is possible."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(UNDO_TIMEOUT_S):
+            try:
+                async with self.database.begin() as tx:
+                    await SessionRepository(tx).bury(session.id, self.clock.now())
+                environment = await self.environments.get_owned(owner, session.environment_id)
+                if environment.status is EnvironmentStatus.RUNNING:
+                    await self._finish_delete(session, environment)
+            except CraftasticError as error:
+                log.info("undone later", session=str(session.id), reason=error.message)
+
+    async def _finish_delete(self, session: Session, environment: Environment) -> Kept | None:
+        kept = None
+        async with self.environments.exclusive(environment.id):
+            await self.tmux.kill(environment.sandbox, session.tmux_name)
+            async with self.database.read() as tx:
+                shared = await SessionRepository(tx).branch_in_use(session)
+            if session.branch is not None and not shared:
+                kept = await self.worktrees.release(
+                    environment.sandbox, environment.id, session.branch, keep_as=str(session.id)
+                )
+            async with self.database.begin() as tx:
+                await SessionRepository(tx).remove(session.id)
+        return kept
+
+    async def _end(self, session: Session, environment: Environment) -> Session:
+        if environment.status is EnvironmentStatus.RUNNING:
+            with contextlib.suppress(SandboxGone):
+                await self.tmux.kill(environment.sandbox, session.tmux_name)
+        return await self._lost(session, ENDED_BY_OWNER)
+
+    async def _lost(self, session: Session, reason: str) -> Session:
+        """Record that a session's tmux session is gone, unless it is only now being made."""
+        if session.status is SessionStatus.DEAD or not session.ready:
+            return session
+        async with self.database.begin() as tx:
+            ended = await SessionRepository(tx).end(
+                session.id, reason, self.clock.now(), seen=session.updated_at
+            )
+        return ended or session
+
+    async def _rename(self, session: Session, name: str) -> Session:
+        name = check_name(name, MAX_NAME_CHARACTERS)
+        try:
+            async with self.database.begin() as tx:
+                repository = SessionRepository(tx)
+                await repository.lock(session.environment_id)
+                others = await repository.list_live(session.environment_id)
+                self._refuse_name(session, name, others)
+                renamed = await repository.rename(session.id, name, self.clock.now())
+        except UniquenessLost:
+            raise SessionNameTaken(f'Session name "{name}" is already in use') from None
+        if renamed is None:
+            raise SessionNotFound("Session not found")
+        return renamed
+
+    @staticmethod
+    def _refuse_name(session: Session, name: str, live: Sequence[Session]) -> None:
+        if session.status is SessionStatus.DEAD:
+            return
+        found = _name_availability([one for one in live if one.id != session.id], name)
+        if found.existing is not None:
+            raise SessionNameTaken(found.message, answer=_existing(found.existing))
+
+    async def _set_status(self, session: Session, status: SessionStatus) -> Session:
+        async with self.database.begin() as tx:
+            changed = await SessionRepository(tx).set_status(session.id, status, self.clock.now())
+        return changed or session
+
+    async def _reopen(self, session: Session) -> Session:
+        async with self.database.begin() as tx:
+            repository = SessionRepository(tx)
+            await repository.lock(session.environment_id)
+            live = await repository.list_live(session.environment_id)
+            if (already := next((one for one in live if one.id == session.id), None)) is not None:
+                return already
+            self._refuse_taken(
+                live,
+                NewSession(
+                    environment_id=session.environment_id,
+                    name=session.name,
+                    branch=session.branch,
+                    branch_key=session.branch_key,
+                    tmux_name=session.tmux_name,
+                    working_directory=session.working_directory,
+                    session_type=session.session_type,
+                    agent_id=session.agent_id,
+                    created_at=session.created_at,
+                ),
+            )
+            reopened = await repository.reopen(session.id, self.clock.now())
+        if reopened is None:
+            raise SessionNotFound("Session not found")
+        return reopened
+
+
+def _tmux_name(name: str, milliseconds: int) -> str:
+    # tmux gives `.` and `:` a meaning in targets, and a name must survive every shell and log.
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:MAX_TMUX_NAME_CHARACTERS].strip("-")
+    return f"{plain or 'session'}-{milliseconds}"
+
+
+def _name_availability(live: Sequence[Session], name: str) -> Availability:
+    for session in live:
+        if session.name == name:
+            return Availability(f'Session name "{name}" is already in use', session)
+    return Availability("Name is available")
+
+
+def _branch_availability(live: Sequence[Session], branch: str) -> Availability:
+    key = branch_key(branch)
+    for session in live:
+        if session.branch is None or session.branch_key is None:
+            continue
+        if session.branch == branch:
+            return Availability(
+                f'Branch "{branch}" is already in use by session "{session.name}"', session
+            )
+        if session.branch_key == key:
+            return Availability(
+                f'Branch "{branch}" differs only in letter case or spelling from '
+                f'"{session.branch}", which session "{session.name}" uses',
+                session,
+            )
+        if conflicting(session.branch_key, key):
+            return Availability(
+                f'Branch "{branch}" cannot be beside "{session.branch}" of session '
+                f'"{session.name}": git keeps one name as a folder of the other',
+                session,
+            )
+    return Availability("Branch is available")
+
+
+def _existing(session: Session) -> dict[str, object]:
+    existing: dict[str, object] = {
+        "id": str(session.id),
+        "name": session.name,
+        "createdAt": timestamp(session.created_at),
+    }
+    if session.last_activity is not None:
+        existing["lastActivity"] = timestamp(session.last_activity)
+    return {"existingSession": existing}
+
+
+def _line(session: Session) -> SessionLine:
+    return SessionLine(
+        id=session.id,
+        environment_id=session.environment_id,
+        name=session.name,
+        tmux_session_name=session.tmux_name,
+        working_directory=session.working_directory,
+        status=session.status.value,
+        git_branch=session.branch,
+        last_activity=session.last_activity,
+        created_at=session.created_at,
+        updated_at=session.updated_at,
+    )

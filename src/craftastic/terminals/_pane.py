@@ -1,0 +1,186 @@
+"""One connection to one pane: control commands in, replies and the pane's raw bytes out."""
+
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Protocol
+
+import anyio
+
+from craftastic.runtimes.base import SandboxGone, Stream
+from craftastic.terminals._control import ControlParser, Notice, PaneOutput, Reply
+from craftastic.terminals._tmux_commands import TMUX
+
+HEADER = struct.Struct("!BII")
+HELLO, DATA, BEGIN, END, EXIT = 1, 2, 3, 4, 5
+LONGEST_FRAME = 1 << 20
+ENDED_NOTICES = frozenset({"exit"})
+
+
+class Listener(Protocol):
+    """What happens on the connection, in order; called from its readers, must not wait."""
+
+    def pipe_began(self, generation: int) -> None: ...
+
+    def pipe_bytes(self, generation: int, data: bytes) -> None: ...
+
+    def pipe_ended(self, generation: int, reason: bytes) -> None: ...
+
+    def control_bytes(self, pane: str, data: bytes) -> None: ...
+
+    def notice(self, notice: Notice) -> None: ...
+
+
+class PaneLost(Exception):
+    """The connection ended.
+
+    Args:
+        message: What tmux said, if it said anything. Hostile text, for logs alone.
+        exited: tmux itself ended the client: perhaps the session is gone.
+    """
+
+    def __init__(self, message: str, *, exited: bool = False) -> None:
+        super().__init__(message)
+        self.exited = exited
+
+
+@cache
+def pump_source() -> str:
+    return (files("craftastic.terminals") / "_pump.py").read_text("utf-8")
+
+
+def attach_command(run_dir: str, socket: str, session: str) -> list[str]:
+    """Return what runs in the sandbox for one connection to the session of that exact name."""
+    tmux = [*TMUX, "-S", socket, "-C", "attach-session", "-f", "no-output,ignore-size"]
+    return ["python3", "-I", "-S", "-c", pump_source(), run_dir, *tmux, "-t", f"={session}:"]
+
+
+@dataclass(slots=True)
+class _Call:
+    wanted: int
+    finish: Callable[[list[Reply]], None]
+    replies: list[Reply] = field(default_factory=list[Reply])
+
+
+class PaneConnection:
+    """Commands are answered in order; each line's answers are counted off by its command count."""
+
+    def __init__(self, stream: Stream, listener: Listener) -> None:
+        self._stream = stream
+        self._listener = listener
+        self._calls: deque[_Call] = deque()
+        self._sending = anyio.Lock(fast_acquire=True)
+        self._parser = ControlParser()
+        self._buffer = bytearray()
+        self._exited = False
+        self.message = ""
+        self.folder = ""
+        self.greeted = anyio.Event()
+        """Set when `folder` is known."""
+
+    async def read_replies(self) -> None:
+        """Read tmux's answers until the connection ends.
+
+        Raises:
+            PaneLost: Always, in the end.
+        """
+        while data := await self._stream.receive_stdout():
+            for event in self._parser.feed(data):
+                if isinstance(event, Reply):
+                    if event.own:
+                        self._answer(event)
+                elif isinstance(event, PaneOutput):
+                    self._listener.control_bytes(event.pane, event.data)
+                else:
+                    self._exited = self._exited or event.name == "exit"
+                    self._listener.notice(event)
+        raise PaneLost(self.message, exited=self._exited)
+
+    async def read_frames(self) -> None:
+        """Read the pane's bytes until the connection ends.
+
+        Raises:
+            PaneLost: Always, in the end.
+        """
+        while data := await self._stream.receive_stderr():
+            self._frames(data)
+        raise PaneLost(self.message, exited=self._exited)
+
+    async def send(self, line: bytes, replies: int, finish: Callable[[list[Reply]], None]) -> None:
+        """Send one command line; `finish` gets its answers, in order with the pane's bytes.
+
+        tmux stops at the first command of a line that fails: then that answer is the last.
+
+        Raises:
+            PaneLost: The command in the sandbox has ended.
+        """
+        async with self._sending:
+            self._calls.append(_Call(replies, finish))
+            with anyio.CancelScope(shield=True):  # half a line would swallow the next
+                try:
+                    await self._stream.send(line + b"\n")
+                except SandboxGone as error:
+                    raise PaneLost(self.message, exited=self._exited) from error
+
+    async def call(self, line: bytes, replies: int = 1) -> list[Reply]:
+        """Send one command line and wait for its answers.
+
+        Raises:
+            PaneLost: The command in the sandbox has ended.
+        """
+        done = anyio.Event()
+        answers: list[Reply] = []
+
+        def finish(replies: list[Reply]) -> None:
+            answers.extend(replies)
+            done.set()
+
+        await self.send(line, replies, finish)
+        await done.wait()
+        return answers
+
+    def _answer(self, reply: Reply) -> None:
+        if not self._calls:
+            raise PaneLost("tmux answered what nobody asked")
+        call = self._calls[0]
+        call.replies.append(reply)
+        if len(call.replies) == call.wanted or not reply.ok:
+            self._calls.popleft()
+            call.finish(call.replies)
+
+    def _frames(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        position = 0
+        while len(buffer) - position >= HEADER.size:
+            kind, generation, length = HEADER.unpack_from(buffer, position)
+            if length > LONGEST_FRAME or not HELLO <= kind <= EXIT:
+                noise = bytes(buffer[position : position + 200]).decode("utf-8", "replace")
+                raise PaneLost(f"not a frame of the pump: {noise}")
+            end = position + HEADER.size + length
+            if end > len(buffer):
+                break
+            self._frame(kind, generation, bytes(buffer[position + HEADER.size : end]))
+            position = end
+        del buffer[:position]
+
+    def _frame(self, kind: int, generation: int, data: bytes) -> None:
+        if kind == DATA:
+            self._listener.pipe_bytes(generation, data)
+        elif kind == BEGIN:
+            self._listener.pipe_began(generation)
+        elif kind == END:
+            self._listener.pipe_ended(generation, data)
+        elif kind == HELLO:
+            self.folder = data.decode("utf-8", "replace")
+            self.greeted.set()
+        else:
+            self.message = data.decode("utf-8", "replace").strip()
+            self._exited = True
+
+
+def first_line(replies: Sequence[Reply]) -> str:
+    return replies[0].body.partition(b"\n")[0].decode("utf-8", "replace") if replies else ""

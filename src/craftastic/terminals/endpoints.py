@@ -1,0 +1,297 @@
+"""The terminal's WebSocket."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from fastapi import APIRouter
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from craftastic.accounts.service import Caller
+from craftastic.errors import CraftasticError, NotFound, Unauthenticated
+from craftastic.http.errors import answer_for
+from craftastic.http.policy import SELF_CHECKED
+from craftastic.terminals import _protocol as protocol
+from craftastic.terminals._viewer import Ended, Role
+from craftastic.terminals.service import Terminal, TerminalService
+
+router = APIRouter()
+log = structlog.get_logger(__name__)
+
+EARLY_FRAMES = 64
+"""Frames that are kept while the attach goes on; more wait in the connection itself."""
+SIGN_IN_CHECK_S = 4.0
+FIRST_SIZE_S = 0.25
+"""A first snapshot of the viewer's own size is worth this wait."""
+STALLED_S = 60.0
+INPUT_BYTES_PER_S = 1 << 20
+INPUT_BURST = 2 << 20
+MAX_REASON_BYTES = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    code: int
+    reason: str
+    say: bool = False
+    """Whether an error frame comes before the close frame."""
+
+
+GONE = Close(1000, "")
+ENDED = Close(1000, "Terminal session ended")
+SIGNED_OUT = Close(1008, "Authentication required")
+RESTARTING = Close(1012, "Server is restarting")
+TOO_BIG = Close(1009, "Message too big")
+TOO_MANY_BAD = Close(1008, "Too many frames that could not be understood")
+STALLED = Close(1013, "The terminal was not read for too long; connect again")
+BAD_TOKEN = Close(1008, "Invalid authentication token")
+NO_ENVIRONMENT = Close(1008, "Environment ID required")
+NO_SESSION = Close(1008, "Session not found")
+BAD_ORIGIN = Close(1008, "Origin not allowed")
+
+
+@router.websocket("/api/terminal/ws/{session_id}", dependencies=[SELF_CHECKED])
+async def terminal(socket: WebSocket, session_id: str) -> None:
+    """Attach to a session's terminal; refusals are close frames (docs: terminal-protocol)."""
+    service: TerminalService = socket.state.terminals
+    wants_v2 = protocol.V2 in socket.scope.get("subprotocols", ())
+    await socket.accept(subprotocol=protocol.V2 if wants_v2 else None)
+    codec = protocol.BinaryCodec() if wants_v2 else protocol.JsonCodec()
+    connection = Connection(socket, service, codec)
+    close = await connection.run(session_id)
+    await connection.close(close)
+
+
+@dataclass(slots=True)
+class Connection:
+    """One WebSocket from its accept to its close."""
+
+    socket: WebSocket
+    service: TerminalService
+    codec: protocol.Codec
+    sized: anyio.Event = field(default_factory=anyio.Event)
+    result: Close | None = None
+    bad_frames: int = 0
+    allowance: float = INPUT_BURST
+    allowed_at: float = 0.0
+
+    async def run(self, session_id: str) -> Close:
+        """Serve the socket; return how to close it."""
+        send, receive = anyio.create_memory_object_stream[protocol.Message](EARLY_FRAMES)
+        with send, receive:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._receive, tasks, send)
+                    tasks.start_soon(
+                        self._first, tasks, lambda: self._serve(tasks, session_id, receive)
+                    )
+            except* CraftasticError as group:
+                self.result = _close_for(_first_error(group))
+            except* WebSocketDisconnect:
+                self.result = GONE
+        return self.result or GONE
+
+    async def close(self, close: Close) -> None:
+        """Say why, and close; a client that does not read is not waited for."""
+        if self.socket.client_state is not WebSocketState.CONNECTED or close is GONE:
+            return
+        with anyio.move_on_after(2):
+            try:
+                if close.say:
+                    await self._send(protocol.error(close.reason))
+                await self.socket.close(close.code, _short(close.reason))
+            except (RuntimeError, WebSocketDisconnect):
+                return  # the client was faster
+
+    async def _first(self, tasks: TaskGroup, what: Callable[[], Awaitable[Close]]) -> None:
+        """Run one part; the first that ends decides how all end."""
+        close = await what()
+        if self.result is None:
+            self.result = close
+        tasks.cancel_scope.cancel()
+
+    async def _serve(
+        self,
+        tasks: TaskGroup,
+        session_id: str,
+        frames: MemoryObjectReceiveStream[protocol.Message],
+    ) -> Close:
+        query = self.socket.query_params
+        if not query.get("token"):
+            return SIGNED_OUT
+        try:
+            caller = await self.service.accounts.authenticate(query["token"])
+        except Unauthenticated:
+            return BAD_TOKEN
+        if not query.get("environmentId"):
+            return NO_ENVIRONMENT
+        environment, session = _uuid(query["environmentId"]), _uuid(session_id)
+        if environment is None or session is None:
+            return NO_SESSION
+        await self.service.look_up(caller, environment, session)
+        if not self._origin_allowed():
+            return BAD_ORIGIN
+        async with self.service.attach(
+            caller,
+            environment,
+            session,
+            follows=self.codec.follows,
+            stream=query.get("stream"),
+            seen=_number(query.get("seen")),
+        ) as attached:
+            log.info("terminal.attached", session=session_id, resumed=attached.viewer.resumed)
+            for part in (
+                lambda: self._write(attached),
+                lambda: self._watch_sign_in(caller),
+                self._watch_end,
+            ):
+                tasks.start_soon(self._first, tasks, part)
+            return await self._obey(attached, frames)
+
+    async def _receive(
+        self, tasks: TaskGroup, frames: MemoryObjectSendStream[protocol.Message]
+    ) -> None:
+        """Read frames from the start on: what comes before the attach is kept."""
+        while True:
+            message = await self.socket.receive()
+            if message["type"] == "websocket.disconnect":
+                self.result = GONE
+                tasks.cancel_scope.cancel()
+                return
+            frame = self.codec.decode(message.get("text"), message.get("bytes"))
+            if isinstance(frame, protocol.TooBig):
+                await self._first(tasks, _just(TOO_BIG))
+            elif isinstance(frame, protocol.Bad):
+                self.bad_frames += 1
+                if self.bad_frames >= protocol.MAX_BAD_FRAMES:
+                    await self._first(tasks, _just(TOO_MANY_BAD))
+            else:
+                await frames.send(frame)
+
+    async def _obey(
+        self, attached: Terminal, frames: MemoryObjectReceiveStream[protocol.Message]
+    ) -> Close:
+        hub, viewer = attached.hub, attached.viewer
+        async for frame in frames:
+            match frame:
+                case protocol.Typed(data):
+                    await self._throttle(len(data))
+                    await hub.type(viewer, data)
+                case protocol.Resized(columns, rows):
+                    hub.resize(viewer, columns, rows)
+                    self.sized.set()
+                case protocol.Acknowledged(number):
+                    viewer.acknowledge(number)
+                case protocol.RoleChanged(role):
+                    viewer.role = role
+                    if role is Role.VIEW:
+                        self.sized.set()
+                case _:
+                    pass
+        return GONE
+
+    async def _throttle(self, count: int) -> None:
+        now = self.service.clock.monotonic()
+        grown = self.allowance + (now - self.allowed_at) * INPUT_BYTES_PER_S
+        self.allowance, self.allowed_at = min(INPUT_BURST, grown) - count, now
+        if self.allowance < 0:
+            await anyio.sleep(-self.allowance / INPUT_BYTES_PER_S)
+
+    async def _write(self, attached: Terminal) -> Close:
+        hub, viewer = attached.hub, attached.viewer
+        for frame in self.codec.attached(
+            hub.stream_id, hub.size, viewer.role, resumed=viewer.resumed
+        ):
+            await self._send(frame)
+        if not viewer.resumed:
+            await self._await_size(attached)
+        while True:
+            item = await viewer.next()
+            if isinstance(item, Ended):
+                for frame in self.codec.encode(item):
+                    await self._send(frame)
+                return _close_at(item)
+            with anyio.move_on_after(STALLED_S) as stalled:
+                for frame in self.codec.encode(item):
+                    await self._send(frame)
+            if stalled.cancelled_caught:
+                return STALLED
+
+    async def _await_size(self, attached: Terminal) -> None:
+        with anyio.move_on_after(FIRST_SIZE_S):
+            await self.sized.wait()
+            if attached.viewer.size is not None:
+                await attached.hub.has_size(attached.viewer.size)
+
+    async def _watch_sign_in(self, caller: Caller) -> Close:
+        while await self.service.still_signed_in(caller):  # noqa: ASYNC110 - asks a database
+            await anyio.sleep(SIGN_IN_CHECK_S)
+        return SIGNED_OUT
+
+    async def _watch_end(self) -> Close:
+        await self.service.ending.wait()
+        return RESTARTING
+
+    async def _send(self, frame: protocol.Frame) -> None:
+        if isinstance(frame, str):
+            await self.socket.send({"type": "websocket.send", "text": frame})
+        else:
+            await self.socket.send({"type": "websocket.send", "bytes": frame})
+
+    def _origin_allowed(self) -> bool:
+        """Browsers say where a page is from; what says nothing is no browser."""
+        origin = self.socket.headers.get("origin")
+        if not origin:
+            return True
+        settings = self.service.settings
+        allowed = settings.cors_origin or (settings.base_url,)
+        if origin.rstrip("/") in {one.rstrip("/") for one in allowed}:
+            return True
+        return urlsplit(origin).netloc == self.socket.headers.get("host")
+
+
+def _just(close: Close) -> Callable[[], Awaitable[Close]]:
+    async def result() -> Close:
+        return close
+
+    return result
+
+
+def _close_at(end: Ended) -> Close:
+    if end.exited:
+        return ENDED
+    if end.message == RESTARTING.reason:
+        return RESTARTING
+    return Close(1011, end.message or "The terminal failed; connect again", say=True)
+
+
+def _close_for(error: CraftasticError) -> Close:
+    if isinstance(error, NotFound):
+        return NO_SESSION
+    return Close(answer_for(error).close_code, error.message, say=True)
+
+
+def _first_error(group: BaseExceptionGroup[CraftasticError]) -> CraftasticError:
+    error = group.exceptions[0]
+    return error if isinstance(error, CraftasticError) else _first_error(error)
+
+
+def _short(reason: str) -> str:
+    """Cut a reason to what a close frame may carry."""
+    return reason.encode()[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None  # noqa: PLR2004

@@ -1,0 +1,87 @@
+"""The product's own tmux configuration, as arguments of one tmux command line."""
+
+SCRIPT = """\
+socket=$1 name=$2 directory=$3
+shift 3
+umask 077
+mkdir -p -- "$(dirname -- "$socket")" || exit
+if tmux -N -u -S "$socket" has-session -t "=$name" 2>/dev/null; then exit 0; fi
+[ -d "$directory" ] || { echo "$directory is not there" >&2; exit 3; }
+TERM=screen-256color
+for place in /usr/share/terminfo /lib/terminfo /etc/terminfo; do
+  [ -e "$place/t/tmux-256color" ] && TERM=tmux-256color
+done
+unset TMUX TMUX_PANE
+# The server would keep open what it inherits, such as the other end of this command's output.
+for fd in /proc/self/fd/*; do
+  fd=${fd##*/}
+  if (( fd > 2 )); then eval "exec $fd>&-"; fi
+done
+tmux -u -S "$socket" -f /dev/null start-server ';' set-option -s default-terminal "$TERM" ';' "$@" \
+  && exit 0
+# Somebody else was faster: that is what was asked for.
+tmux -N -u -S "$socket" has-session -t "=$name" 2>/dev/null
+"""
+"""For bash. Constant: socket, name, directory and the rest of tmux's line are its arguments."""
+
+_SERVER = {
+    "escape-time": "0",
+    "exit-empty": "on",
+    "exit-unattached": "off",
+    "focus-events": "off",  # viewers report the focus by themselves
+    "set-clipboard": "off",
+    "extended-keys": "off",
+    "buffer-limit": "10",
+    "message-limit": "100",
+}
+_SESSION = {
+    "prefix": "None",
+    "prefix2": "None",
+    "status": "off",
+    "mouse": "off",
+    "destroy-unattached": "off",
+    "detach-on-destroy": "on",
+    "default-shell": "/bin/bash",
+    "default-command": "",
+    "default-size": "80x24",
+    "display-time": "1",
+    "set-titles": "off",
+    "update-environment": "",
+    "bell-action": "none",
+    "activity-action": "none",
+    "silence-action": "none",
+    "lock-after-time": "0",
+    "renumber-windows": "off",
+}
+_WINDOW = {
+    "window-size": "latest",
+    "aggressive-resize": "off",
+    "allow-rename": "off",
+    "allow-passthrough": "off",
+    "alternate-screen": "on",
+    "automatic-rename": "off",
+    "monitor-activity": "off",
+    "monitor-bell": "off",
+    "remain-on-exit": "off",
+    "synchronize-panes": "off",
+    # tmux answers programs that ask for the terminal's colours with these.
+    "window-style": "fg=#d4d4d4,bg=#1e1e1e",
+    "window-active-style": "default",
+    "pane-border-status": "off",
+    "mode-keys": "vi",
+}
+
+
+def options(history_lines: int) -> list[str]:
+    """Return the commands that set every option that matters, for servers old and new.
+
+    `-q`: an older tmux does not know all of them.
+    """
+    words = ["set-option", "-gq", "history-limit", str(history_lines)]
+    for flags, table in (("-sq", _SERVER), ("-gq", _SESSION), ("-gwq", _WINDOW)):
+        for name, value in table.items():
+            words += [";", "set-option", flags, name, value]
+    words += [";", "set-environment", "-g", "COLORTERM", "truecolor"]
+    for table in ("prefix", "root"):  # no key is tmux's
+        words += [";", "unbind-key", "-aq", "-T", table]
+    return words

@@ -1,0 +1,111 @@
+"""The tmux sessions of a sandbox, and the product's own tmux configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from craftastic.errors import Unavailable
+from craftastic.runtimes.base import RUN_DIR, RunResult, Runtime, SandboxRef
+from craftastic.tmux._options import SCRIPT, options
+
+SOCKET_NAME = "tmux.sock"
+_GONE = (b"no server running", b"error connecting", b"can't find session", b"session not found")
+
+
+class TmuxRefused(Unavailable):
+    """tmux in the sandbox did not do what it was asked; the reason is in the message."""
+
+    code = "TMUX_REFUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class TmuxService:
+    """Starts, ends and lists tmux sessions; each is one window with one pane.
+
+    Args:
+        runtimes: Where sandboxes run.
+        history_lines: Lines that each pane keeps.
+        run_dir: The sandboxes' private folder for sockets, as seen from inside.
+    """
+
+    runtimes: Mapping[str, Runtime]
+    history_lines: int = 50_000
+    run_dir: str = RUN_DIR
+
+    def socket(self) -> str:
+        """Return the path of the server's socket inside a sandbox."""
+        return f"{self.run_dir}/{SOCKET_NAME}"
+
+    async def ensure(
+        self,
+        sandbox: SandboxRef,
+        name: str,
+        directory: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        columns: int = 80,
+        rows: int = 24,
+    ) -> None:
+        """Make sure that a session of this name exists; one that is there is left as it is.
+
+        The shell starts in `directory`, a path inside the sandbox. The variables of
+        `environment` can be read by everything in the sandbox: never a secret.
+
+        Raises:
+            TmuxRefused: tmux could not start it.
+            SandboxGone: The sandbox is not running.
+            RuntimeUnavailable: The runtime did not answer.
+        """
+        variables = [f"-e{key}={value}" for key, value in (environment or {}).items()]
+        create = [
+            "new-session", "-d", "-s", name, "-c", directory, "-x", str(columns), "-y", str(rows),
+            *variables,
+        ]  # fmt: skip
+        # The socket's folder and the name come first, then one command line for tmux: it sets the
+        # options of a server that already runs as well, and reads no file that a program in the
+        # sandbox could have changed.
+        argv = ["bash", "-c", SCRIPT, "bash", self.socket(), name, directory]
+        result = await self._runtime(sandbox).spawn(
+            sandbox, [*argv, *options(self.history_lines), ";", *create], timeout_s=20
+        )
+        if result.exit_code != 0:
+            raise TmuxRefused(f"The terminal could not be started: {_reason(result)}")
+
+    async def kill(self, sandbox: SandboxRef, name: str) -> None:
+        """End a session and what runs in it; one that is not there is fine.
+
+        Raises:
+            TmuxRefused: tmux did not end it.
+            SandboxGone: The sandbox is not running.
+            RuntimeUnavailable: The runtime did not answer.
+        """
+        result = await self._tmux(sandbox, "kill-session", "-t", f"={name}")
+        if result.exit_code != 0 and not any(text in result.stderr for text in _GONE):
+            raise TmuxRefused(f"The terminal could not be ended: {_reason(result)}")
+
+    async def names(self, sandbox: SandboxRef) -> set[str]:
+        """Return the names of the sessions that live in a sandbox.
+
+        Raises:
+            TmuxRefused: tmux did not answer.
+            SandboxGone: The sandbox is not running.
+            RuntimeUnavailable: The runtime did not answer.
+        """
+        result = await self._tmux(sandbox, "list-sessions", "-F", "#{session_name}")
+        if result.exit_code == 0:
+            return set(result.stdout.decode("utf-8", "replace").split("\n")) - {""}
+        if any(text in result.stderr for text in _GONE):
+            return set()
+        raise TmuxRefused(f"tmux did not answer: {_reason(result)}")
+
+    async def _tmux(self, sandbox: SandboxRef, *command: str) -> RunResult:
+        argv = ["tmux", "-N", "-u", "-S", self.socket(), *command]
+        return await self._runtime(sandbox).run(sandbox, argv, timeout_s=10)
+
+    def _runtime(self, sandbox: SandboxRef) -> Runtime:
+        return self.runtimes[sandbox.runtime]
+
+
+def _reason(result: RunResult) -> str:
+    text = (result.stderr or result.stdout).decode("utf-8", "replace").strip()
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return printable[:200] or f"exit code {result.exit_code}"

@@ -1,0 +1,66 @@
+# repository, gateway's base URL, remote URL, branch wanted; the token is the first line of input.
+# May be repeated: what was fetched stays, the configuration is written again.
+repo=$1 gateway=$2 url=$3 branch=$4
+IFS= read -r token
+mkdir -p -- "$repo"
+lock 60
+if [ ! -e "$repo/craftastic-cloned" ]; then
+	# Nothing of a user's is here before the first clone has ended.
+	find "$repo" -name '*.lock' ! -path "$repo/craftastic.lock" -delete
+	find "$repo/objects" -name 'tmp_*' -type f -delete 2>/dev/null || true
+	if ! sound; then
+		find "$repo" -mindepth 1 -maxdepth 1 ! -name craftastic.lock -exec rm -rf -- {} +
+	fi
+	g init --quiet --bare --template= --initial-branch="$branch" "$repo"
+	mkdir -p -- "$repo/hooks" "$repo/info"
+elif ! sound; then
+	refuse repository_corrupt 'The repository is damaged: git cannot read it.'
+fi
+
+# The token reaches a file of the sandbox's user by way of this shell's input, never an argument.
+umask_before=$(umask)
+umask 077
+{
+	printf '[remote "origin"]\n\turl = %s\n' "$url"
+	printf '\tfetch = +refs/heads/*:refs/remotes/origin/*\n\tproxy =\n'
+	printf '[http "%s"]\n\textraHeader = Authorization: Bearer %s\n' "$gateway" "$token"
+	printf '\tfollowRedirects = false\n'
+	printf '[push]\n\tdefault = current\n\tautoSetupRemote = true\n'
+} >"$repo/craftastic.config.new"
+mv -f -- "$repo/craftastic.config.new" "$repo/craftastic.config"
+umask "$umask_before"
+if [ "$(g config --file "$repo/config" --get-all include.path || true)" != craftastic.config ]; then
+	g config --file "$repo/config" --replace-all include.path craftastic.config
+fi
+if [ ! -e "$repo/hooks/pre-push" ]; then
+	cat >"$repo/hooks/pre-push" <<'HOOK'
+#!/bin/sh
+# Made by Craftastic, yours to change. A new branch follows the one it began from, so that
+# `git pull` works from the start; once pushed to origin it follows itself.
+while read -r from _ to _; do
+	case $from in
+	refs/heads/*)
+		if [ "$1" = origin ] && [ "$from" = "$to" ]; then
+			git config "branch.${from#refs/heads/}.remote" origin
+			git config "branch.${from#refs/heads/}.merge" "$to"
+		fi
+		;;
+	esac
+done
+exit 0
+HOOK
+	chmod 755 "$repo/hooks/pre-push"
+fi
+
+g --git-dir="$repo" fetch --progress --prune --no-recurse-submodules origin
+default=$(g --git-dir="$repo" ls-remote --symref origin HEAD | sed -n 's#^ref: refs/heads/\(.*\)	HEAD$#\1#p')
+if [ -n "$default" ] && g --git-dir="$repo" show-ref --verify --quiet "refs/remotes/origin/$default"; then
+	g --git-dir="$repo" symbolic-ref refs/remotes/origin/HEAD "refs/remotes/origin/$default"
+	[ -e "$repo/craftastic-cloned" ] || g --git-dir="$repo" symbolic-ref HEAD "refs/heads/$default"
+	printf 'default %s\n' "$default"
+fi
+if g --git-dir="$repo" show-ref --verify --quiet "refs/remotes/origin/$branch"; then
+	printf 'found yes\n'
+fi
+: >"$repo/craftastic-cloned"
+printf 'done yes\n'

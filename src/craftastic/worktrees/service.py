@@ -1,0 +1,412 @@
+"""Worktrees: a bare repository for each environment, a working tree for each branch in use.
+
+All of it happens in the sandbox, by constant scripts (`scripts/`): the server runs no git and opens
+no path of a sandbox. What comes back is hostile: bounded, and read from fixed forms.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from uuid import UUID
+
+import anyio
+
+from craftastic.errors import Conflict, CraftasticError
+from craftastic.runtimes.base import (
+    GATEWAY_HOST,
+    HOME,
+    Progress,
+    Report,
+    RunResult,
+    Runtime,
+    RunTimeout,
+    SandboxRef,
+    no_report,
+)
+from craftastic.runtimes.registry import Runtimes
+from craftastic.worktrees._branches import (
+    BadBranchName,
+    branch_key,
+    check_branch,
+    conflicting,
+    encode_branch,
+)
+from craftastic.worktrees._progress import CloneOutput, readable
+
+__all__ = [
+    "WORKSPACE",
+    "BadBranchName",
+    "BranchConflict",
+    "BranchInUseElsewhere",
+    "CloneFailed",
+    "Cloned",
+    "Kept",
+    "RepositoryCorrupt",
+    "RepositoryMissing",
+    "Unsaved",
+    "WorktreeRefused",
+    "WorktreeService",
+    "branch_key",
+    "check_branch",
+    "conflicting",
+    "repository_path",
+    "worktree_path",
+]
+
+WORKSPACE = f"{HOME}/workspace"
+REFUSED = 40
+ENSURE_TIMEOUT_S = 300.0
+RELEASE_TIMEOUT_S = 120.0
+UNSAVED_TIMEOUT_S = 15.0
+IDENTIFY_TIMEOUT_S = 20.0
+MAX_ANSWER_BYTES = 64 << 10
+
+
+class WorktreeRefused(Conflict):
+    """git would not check the branch out; `details` says what it said."""
+
+    code = "WORKTREE_REFUSED"
+
+
+class BranchInUseElsewhere(WorktreeRefused):
+    """Another worktree of the environment has the branch checked out."""
+
+    code = "BRANCH_CHECKED_OUT"
+
+
+class BranchConflict(WorktreeRefused):
+    """One branch's name is a folder of another's."""
+
+    code = "BRANCH_CONFLICT"
+
+
+class WorktreeLocked(WorktreeRefused):
+    code = "WORKTREE_LOCKED"
+
+
+class RepositoryMissing(Conflict):
+    """The sandbox has no clone, or lost it; cloning again is the way on."""
+
+    code = "REPOSITORY_MISSING"
+
+
+class RepositoryCorrupt(Conflict):
+    """git cannot read the clone. It is never deleted here: it may hold unpushed work."""
+
+    code = "REPOSITORY_CORRUPT"
+
+
+class CloneFailed(Conflict):
+    """The repository could not be cloned; `details` says why."""
+
+    code = "CLONE_FAILED"
+
+
+REFUSALS: dict[str, type[CraftasticError]] = {
+    "in_use": BranchInUseElsewhere,
+    "conflict": BranchConflict,
+    "locked": WorktreeLocked,
+    "busy": WorktreeRefused,
+    "repository_missing": RepositoryMissing,
+    "repository_corrupt": RepositoryCorrupt,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cloned:
+    """A finished clone.
+
+    Args:
+        default_branch: The remote's own, None when it has none (an empty repository).
+        has_branch: The branch asked for is on the remote.
+    """
+
+    default_branch: str | None
+    has_branch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Work that a removed worktree would have lost, and where it is now.
+
+    Args:
+        ref: Ref of the environment's repository that holds it, with `commit`.
+        uncommitted: The commit holds changes that had not been committed.
+        unpushed: Commits that no remote branch has.
+        path: Folder that was left or put aside, where a commit could not hold everything.
+    """
+
+    ref: str | None = None
+    commit: str | None = None
+    uncommitted: bool = False
+    unpushed: int = 0
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """A branch's work that is nowhere but in the sandbox."""
+
+    branch: str
+    uncommitted: bool
+    unpushed: int
+
+
+def repository_path(environment_id: UUID) -> str:
+    """Return the bare repository of an environment, as paths are inside its sandbox."""
+    return f"{HOME}/.craftastic/repos/{environment_id}"
+
+
+def worktrees_path(environment_id: UUID) -> str:
+    return f"{HOME}/.craftastic/worktrees/{environment_id}"
+
+
+def worktree_path(environment_id: UUID, branch: str) -> str:
+    """Return the worktree of a branch, as paths are inside the sandbox."""
+    return f"{worktrees_path(environment_id)}/{encode_branch(branch)}"
+
+
+def _script(name: str) -> str:
+    folder = files("craftastic.worktrees") / "scripts"
+    return (folder / "prelude.sh").read_text() + (folder / f"{name}.sh").read_text()
+
+
+SCRIPTS = {name: _script(name) for name in ("clone", "ensure", "release", "unsaved", "identify")}
+
+
+def _argv(name: str, *arguments: str) -> list[str]:
+    return ["sh", "-ceu", SCRIPTS[name], "sh", *arguments]
+
+
+@dataclass(frozen=True, slots=True)
+class WorktreeService:
+    """git in sandboxes.
+
+    Args:
+        gateway_port: Port of the gateway as sandboxes reach it.
+        clone_timeout_s: Longest clone, in seconds.
+    """
+
+    runtimes: Runtimes
+    gateway_port: int
+    clone_timeout_s: float = 1800.0
+
+    def remote_url(self, environment_id: UUID) -> str:
+        """Return what `origin` is inside the sandbox: the gateway, not the true upstream."""
+        return f"{self._gateway}git/{environment_id}.git"
+
+    async def clone(
+        self,
+        sandbox: SandboxRef,
+        environment_id: UUID,
+        token: str,
+        report: Report = no_report,
+        *,
+        branch: str = "main",
+    ) -> Cloned:
+        """Clone the environment's repository through the gateway; repeatable at any point.
+
+        A finished clone is fetched and gets the new token; one that was cut short goes on.
+        Cancellation ends git in the sandbox.
+
+        The token is the sandbox's own for the gateway, of URL-safe characters. `branch` is the one
+        that the answer tells about, and the first one of an empty repository.
+
+        Raises:
+            CloneFailed: With what git said.
+            RepositoryCorrupt: There is a finished clone that git cannot read.
+            SandboxGone: The sandbox is not running.
+            RuntimeUnavailable: Its runtime did not answer.
+        """
+        arguments = (
+            repository_path(environment_id),
+            self._gateway,
+            self.remote_url(environment_id),
+            branch,
+        )
+        output, answer = CloneOutput(), bytearray()
+        await report(Progress("clone", "Cloning the repository"))
+        with anyio.move_on_after(self.clone_timeout_s) as deadline:
+            async with self._runtime(sandbox).open(sandbox, _argv("clone", *arguments)) as stream:
+                await stream.send(f"{token}\n".encode())
+                while chunk := await stream.receive_stderr():
+                    if (progress := output.feed(chunk)) is not None:
+                        await report(progress)
+                # Few bytes, by the script's form: they waited while the other output was read.
+                while chunk := await stream.receive_stdout():
+                    answer += chunk[: MAX_ANSWER_BYTES - len(answer)]
+        if deadline.cancelled_caught:
+            raise CloneFailed(
+                "The repository could not be cloned.",
+                details=f"It took longer than {self.clone_timeout_s:.0f} seconds.",
+            )
+        return _cloned(bytes(answer), output.said)
+
+    async def ensure(
+        self, sandbox: SandboxRef, environment_id: UUID, branch: str, base: str
+    ) -> str:
+        """Make the worktree of a branch unless it is there, and return its path inside.
+
+        An existing branch is checked out, one of the remote is followed, a new one begins at
+        `base` of the remote, else at its default branch, main, master, or the first one.
+
+        Raises:
+            BadBranchName: The branch's name is not allowed.
+            WorktreeRefused: git would not; its subclasses say which case.
+            RepositoryMissing: The sandbox has no finished clone.
+            RepositoryCorrupt: git cannot read the clone.
+            SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
+        """
+        check_branch(branch)
+        path = worktree_path(environment_id, branch)
+        aside = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        result = await self._runtime(sandbox).run(
+            sandbox,
+            _argv(
+                "ensure",
+                repository_path(environment_id),
+                worktrees_path(environment_id),
+                path,
+                branch,
+                base,
+                aside,
+            ),
+            timeout_s=ENSURE_TIMEOUT_S,
+            max_output_bytes=MAX_ANSWER_BYTES,
+        )
+        _answer(result, WorktreeRefused(f"git would not check branch '{branch}' out."))
+        return path
+
+    async def release(
+        self, sandbox: SandboxRef, environment_id: UUID, branch: str, *, keep_as: str
+    ) -> Kept | None:
+        """Remove the worktree of a branch; the branch itself stays. Repeatable.
+
+        Work that is only in the worktree is kept first: uncommitted changes (new files too, ignored
+        ones not) and commits that no remote branch has, under `refs/craftastic/kept/<keep_as>`;
+        where a commit cannot hold everything the folder stays.
+
+        Returns:
+            What was kept and where, None when there was nothing to lose.
+
+        Raises:
+            WorktreeRefused: It could be neither kept nor removed; nothing was.
+            SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
+        """
+        try:
+            return await self._release(sandbox, environment_id, branch, keep_as, "snapshot")
+        except RunTimeout:
+            # More than can be written as a commit in the time: the folder stays as it is.
+            return await self._release(sandbox, environment_id, branch, keep_as, "whole")
+
+    async def unsaved(self, sandbox: SandboxRef, environment_id: UUID) -> list[Unsaved]:
+        """List the work that would be lost with the environment's storage.
+
+        Raises:
+            SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
+        """
+        result = await self._runtime(sandbox).run(
+            sandbox,
+            _argv("unsaved", repository_path(environment_id)),
+            timeout_s=UNSAVED_TIMEOUT_S,
+            max_output_bytes=MAX_ANSWER_BYTES,
+        )
+        rows = [line.split(b" ", 2) for line in result.stdout.splitlines()]
+        return [
+            Unsaved(readable(row[2]), row[0] == b"yes", int(row[1]))
+            for row in rows
+            if len(row) == 3 and row[1].isdigit()  # noqa: PLR2004 (the form of unsaved.sh)
+        ]
+
+    async def ensure_workspace(self, sandbox: SandboxRef) -> str:
+        """Make the folder of sessions without a repository, and return its path inside.
+
+        Raises:
+            SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
+        """
+        await self._runtime(sandbox).run(sandbox, ["mkdir", "-p", "--", WORKSPACE])
+        return WORKSPACE
+
+    async def identify(self, sandbox: SandboxRef, name: str, email: str) -> None:
+        """Set whom commits are by until the user says otherwise.
+
+        Raises:
+            SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
+        """
+        await self._runtime(sandbox).run(
+            sandbox,
+            _argv("identify", _identity(name), _identity(email)),
+            timeout_s=IDENTIFY_TIMEOUT_S,
+            max_output_bytes=MAX_ANSWER_BYTES,
+        )
+
+    @property
+    def _gateway(self) -> str:
+        return f"http://{GATEWAY_HOST}:{self.gateway_port}/"
+
+    def _runtime(self, sandbox: SandboxRef) -> Runtime:
+        return self.runtimes[sandbox.runtime]
+
+    async def _release(
+        self, sandbox: SandboxRef, environment_id: UUID, branch: str, keep_as: str, how: str
+    ) -> Kept | None:
+        result = await self._runtime(sandbox).run(
+            sandbox,
+            _argv(
+                "release",
+                repository_path(environment_id),
+                worktrees_path(environment_id),
+                worktree_path(environment_id, branch),
+                branch,
+                keep_as,
+                how,
+            ),
+            timeout_s=RELEASE_TIMEOUT_S,
+            max_output_bytes=MAX_ANSWER_BYTES,
+        )
+        refused = WorktreeRefused(f"The worktree of branch '{branch}' could not be removed.")
+        answer = _answer(result, refused)
+        if not answer:
+            return None
+        unpushed = answer.get("unpushed", "0")
+        return Kept(
+            ref=answer.get("ref"),
+            commit=answer.get("commit"),
+            uncommitted=answer.get("uncommitted") == "yes",
+            unpushed=int(unpushed) if unpushed.isdigit() else 0,
+            path=answer.get("path"),
+        )
+
+
+def _identity(text: str) -> str:
+    # git itself drops these from a name; a newline would end the header that it writes.
+    return readable("".join(one for one in text if one not in "<>").encode(), 200)
+
+
+def _fields(raw: bytes) -> dict[str, str]:
+    pairs = (line.partition(b" ") for line in raw.splitlines())
+    return {readable(name, 30): readable(value) for name, separator, value in pairs if separator}
+
+
+def _refusal(raw: bytes) -> CraftasticError | None:
+    code, _, text = raw.partition(b"\n")
+    error = REFUSALS.get(readable(code, 30))
+    return None if error is None else error(readable(text))
+
+
+def _answer(result: RunResult, otherwise: CraftasticError) -> dict[str, str]:
+    if result.exit_code == 0:
+        return _fields(result.stdout)
+    if result.exit_code == REFUSED and (refusal := _refusal(result.stdout)) is not None:
+        raise refusal
+    otherwise.details = readable(result.stderr[-2000:]) or None
+    raise otherwise
+
+
+def _cloned(answer: bytes, said: str) -> Cloned:
+    fields = _fields(answer)
+    if fields.get("done") == "yes":
+        return Cloned(fields.get("default"), fields.get("found") == "yes")
+    if (refusal := _refusal(answer)) is not None:
+        raise refusal
+    raise CloneFailed("The repository could not be cloned.", details=said or None)

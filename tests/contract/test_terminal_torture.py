@@ -1,0 +1,168 @@
+"""What programs printed against what viewers got, over every kind of runtime."""
+
+import random
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.contract.conftest import REAL, benches
+from tests.fakes.host_runtime import HostRuntime
+from tests.fakes.terminal_rig import FixedLease, Rig, RunningHub, Watcher, settled, until
+
+RUN_DIR = "/run/craftastic"
+PRODUCER = """
+import random, sys, time
+r = random.Random(int(sys.argv[1]))
+number = 0
+last = int(sys.argv[2])
+while number < last:
+    for _ in range(min(r.choice((1, 1, 20, 300)), last - number)):
+        number += 1
+        sys.stdout.write('%07d %s\\n' % (number, '\\u6f22\\u5b57 \\u00e9' * (number % 5)))
+    sys.stdout.flush()
+    time.sleep(r.random() * 0.01)
+print('END-OF-' + 'OUTPUT')
+"""
+
+
+@pytest.fixture(params=["host", *REAL])
+async def rig(
+    request: pytest.FixtureRequest, docker_network_if_needed: None, data_dir: Path
+) -> AsyncIterator[Rig]:
+    """Give a sandbox with a session in each kind of runtime, and on the bare host."""
+    if request.param == "host":
+        if shutil.which("tmux") is None:
+            pytest.skip("tmux is not installed")
+        runtime = HostRuntime(data_dir)
+        sandbox = await runtime.create(_spec())
+        rig = Rig(runtime, sandbox, runtime.run_dir(sandbox))
+        await rig.start()
+        yield rig
+        await rig.end()
+        return
+    async for bench in benches(request, request.param, data_dir):
+        rig = Rig(bench.runtime, await bench.sandbox(), RUN_DIR)
+        await rig.start()
+        yield rig
+
+
+def _spec() -> object:
+    from uuid import uuid4
+
+    from craftastic.runtimes.base import SandboxSpec
+
+    return SandboxSpec(uuid4(), uuid4(), 1, "host")
+
+
+async def _produce(running: RunningHub, watcher: Watcher, rig: Rig, seed: int, last: int) -> None:
+    script = await rig.runtime.run(
+        rig.sandbox, ["sh", "-c", "cat >/tmp/produce.py"], stdin=PRODUCER.encode()
+    )
+    assert script.exit_code == 0
+    await running.type(watcher, f"clear; python3 /tmp/produce.py {seed} {last}\r")
+
+
+def _numbers(lines: list[str]) -> list[int]:
+    return [int(line[:7]) for line in lines if line[:7].isdigit()]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_viewers_that_come_go_and_stall_miss_nothing(rig: Rig, seed: int) -> None:
+    chance = random.Random(seed)
+    last = 8000
+    async with rig.hub() as running:
+        steady = running.watch()
+        stalling = running.watch()
+        coming = running.watch()
+        await until(lambda: steady.shows("$") or steady.shows("#"), "a prompt")
+        await _produce(running, steady, rig, seed, last)
+
+        while not steady.shows("END-OF-OUTPUT"):
+            await anyio.sleep(chance.random() * 0.05)
+            stalling.stalled = chance.random() < 0.5
+            running.leave(coming)
+            await anyio.sleep(chance.random() * 0.02)
+            coming = running.come_back(coming)
+        stalling.stalled = False
+
+        for watcher in (steady, stalling, coming):
+            await settled(rig, watcher)
+            assert _numbers(watcher.emulator().lines()) == list(range(1, last + 1))
+            assert watcher.emulator().lines() == await rig.lines()
+
+
+async def test_a_connection_that_dies_leaves_no_gap(rig: Rig) -> None:
+    last = 6000
+    async with rig.hub() as running:
+        watcher = running.watch()
+        await until(lambda: watcher.snapshot, "a snapshot")
+        await _produce(running, watcher, rig, 3, last)
+        while not watcher.shows("END-OF-OUTPUT"):
+            await anyio.sleep(0.2)
+            await rig.control("detach-client", "-s", f"={rig.session}")
+
+        await settled(rig, watcher)
+        assert rig.opened > 1
+        assert _numbers(watcher.emulator().lines()) == list(range(1, last + 1))
+
+
+async def test_a_server_that_dies_leaves_no_gap(rig: Rig) -> None:
+    last = 6000
+    async with rig.hub() as running:
+        watcher = running.watch()
+        await until(lambda: watcher.snapshot, "a snapshot")
+        await _produce(running, watcher, rig, 4, last)
+    for _ in range(3):
+        async with rig.hub() as running:
+            watcher = running.watch()
+            await until(lambda: len(watcher.kinds) > 3, "some output")
+    async with rig.hub() as running:
+        watcher = running.watch()
+        await until(lambda: watcher.shows("END-OF-OUTPUT"), "the end")
+        await settled(rig, watcher)
+        assert _numbers(watcher.emulator().lines()) == list(range(1, last + 1))
+
+
+async def test_without_the_pipe_nothing_is_missing_either(rig: Rig) -> None:
+    last = 6000
+    rig.lease = FixedLease(held=False)
+    async with rig.hub() as running:
+        watcher = running.watch()
+        await until(lambda: watcher.snapshot, "a snapshot")
+        await _produce(running, watcher, rig, 5, last)
+        late = running.watch()
+        await until(lambda: late.snapshot, "a snapshot in between")
+        rig.lease.held = True  # the pipe becomes ours in the middle
+        await until(lambda: watcher.shows("END-OF-OUTPUT"), "the end")
+
+        for one in (watcher, late):
+            await settled(rig, one)
+            assert _numbers(one.emulator().lines()) == list(range(1, last + 1))
+        assert watcher.kinds.count("Snapshot") == 1
+
+
+async def test_two_servers_share_a_session_and_both_see_everything(rig: Rig) -> None:
+    last = 5000
+    other = Rig(rig.runtime, rig.sandbox, rig.run_dir, FixedLease(held=False))
+    async with rig.hub() as running, other.hub() as second:
+        one, two = running.watch(), second.watch()
+        await until(lambda: one.snapshot and two.snapshot, "snapshots")
+        await _produce(running, one, rig, 6, last)
+        await until(lambda: one.shows("END-OF-OUTPUT"), "the end")
+
+        for watcher in (one, two):
+            await settled(rig, watcher)
+            assert _numbers(watcher.emulator().lines()) == list(range(1, last + 1))
+
+
+async def test_the_end_of_the_shell_is_told(rig: Rig) -> None:
+    async with rig.hub() as running:
+        watcher = running.watch()
+        await until(lambda: watcher.snapshot, "a snapshot")
+        await running.type(watcher, "exit\r")
+        await until(lambda: watcher.ended, "the end")
+        assert watcher.ended is not None
+        assert watcher.ended.exited

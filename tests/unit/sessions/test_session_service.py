@@ -1,0 +1,599 @@
+"""Sessions over real databases, with real tmux and git in a runtime that isolates nothing."""
+
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import anyio
+import pytest
+
+from craftastic.database import Database
+from craftastic.environments.service import Environment, EnvironmentNotFound, EnvironmentStatus
+from craftastic.errors import CraftasticError
+from craftastic.runtimes.base import Report, SandboxExhausted, SandboxRef, SandboxSpec, no_report
+from craftastic.sessions.service import (
+    AgentNotFound,
+    BranchInUse,
+    Session,
+    SessionNameTaken,
+    SessionNotFound,
+    SessionStatus,
+    SessionType,
+    TooManySessions,
+)
+from craftastic.settings import Settings
+from craftastic.worktrees.service import RepositoryCorrupt, worktree_path
+from tests.fakes.clock import FakeClock
+from tests.fakes.git_http_server import GitHttpServer
+from tests.fakes.git_runtime import GitRuntime
+from tests.fakes.workshop import Workshop, build, opened, rows, statements, until
+
+URL = "https://github.com/a/b"
+RACERS = 100
+
+
+class ServedRuntime(GitRuntime):
+    """Every environment's `origin` is the one repository in `served`."""
+
+    def __init__(self, root: Path, served: Path) -> None:
+        super().__init__(root)
+        self.served = served
+
+    async def create(self, spec: SandboxSpec, report: Report = no_report) -> SandboxRef:
+        link = self.served / "git" / f"{spec.environment_id}.git"
+        if not link.is_symlink():
+            link.symlink_to(self.served / "upstream.git")
+        return await super().create(spec, report)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    folder = tmp_path / "served"
+    (folder / "git").mkdir(parents=True)
+    script = """
+        set -e
+        git init -q --bare -b main upstream.git; git -C upstream.git config http.receivepack true
+        git clone -q upstream.git work 2>/dev/null; cd work; git checkout -q -b main
+        git config user.name a; git config user.email a@example.com
+        echo one > a.txt; git add a.txt; git commit -qm one; git push -q origin main
+    """
+    subprocess.run(["sh", "-c", script], check=True, cwd=folder, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def server(served: Path) -> Iterator[GitHttpServer]:
+    with GitHttpServer(served) as server:
+        yield server
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path, served: Path) -> AsyncIterator[ServedRuntime]:
+    folder = tmp_path / "sandboxes"
+    folder.mkdir()
+    runtime = ServedRuntime(folder, served)
+    yield runtime
+    await runtime.close()
+
+
+@pytest.fixture
+async def shop(
+    database: Database, clock: FakeClock, runtime: ServedRuntime, server: GitHttpServer
+) -> AsyncIterator[Workshop]:
+    async with opened(build(database, clock, runtime, gateway_port=server.port)) as shop:
+        yield shop
+
+
+@pytest.fixture
+async def plain(shop: Workshop) -> Environment:
+    """Give an environment without a repository."""
+    return await shop.create()
+
+
+@pytest.fixture
+async def cloned(shop: Workshop) -> Environment:
+    """Give an environment with a repository that is cloned."""
+    made = await shop.create(url=URL)
+    return await shop.environments.ready(shop.owner, made.id)
+
+
+async def tmux_names(shop: Workshop, environment: Environment) -> set[str]:
+    current = await shop.environments.get_owned(shop.owner, environment.id)
+    return await shop.sessions.tmux.names(current.sandbox)
+
+
+async def make(
+    shop: Workshop, environment: Environment, name: str | None = None, branch: str | None = None
+) -> Session:
+    return await shop.sessions.create(shop.owner, environment.id, name=name, branch=branch)
+
+
+async def test_of_a_hundred_simultaneous_creates_of_one_name_one_wins(
+    shop: Workshop, plain: Environment
+) -> None:
+    results: Counter[str] = Counter()
+
+    async def create() -> None:
+        try:
+            await make(shop, plain, "same")
+            results["made"] += 1
+        except SessionNameTaken as error:
+            assert error.answer["existingSession"]["name"] == "same"  # type: ignore[index]
+            results["taken"] += 1
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(RACERS):
+            tasks.start_soon(create)
+
+    assert results == {"made": 1, "taken": RACERS - 1}
+    assert len(await tmux_names(shop, plain)) == 1
+
+
+async def test_a_session_without_a_repository_works_in_the_workspace(
+    shop: Workshop, plain: Environment
+) -> None:
+    made = await make(shop, plain)
+
+    assert made.status is SessionStatus.INACTIVE
+    assert made.name == "main"
+    assert made.branch is None
+    assert made.working_directory == "/home/dev/workspace"
+    assert made.tmux_name == f"main-{int(shop.clock.now().timestamp() * 1000)}"
+    assert await tmux_names(shop, plain) == {made.tmux_name}
+
+
+async def test_a_session_of_a_repository_has_its_branch_in_its_worktree(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment
+) -> None:
+    made = await make(shop, cloned, branch="feature/x")
+
+    assert made.branch == made.name == "feature/x"
+    assert made.working_directory == worktree_path(cloned.id, "feature/x")
+    assert (runtime.inside(cloned.id, made.working_directory) / "a.txt").read_text() == "one\n"
+    shown = await runtime.run(
+        cloned.sandbox,
+        [
+            *("tmux", "-N", "-S", "/run/craftastic/tmux.sock", "display-message", "-p"),
+            *("-t", f"={made.tmux_name}:", "#{pane_start_path}"),
+        ],
+    )
+    assert shown.stdout.decode().strip() == made.working_directory
+
+
+async def test_a_create_takes_few_statements(
+    shop: Workshop, plain: Environment, database: Database
+) -> None:
+    async with statements(database) as seen:
+        await make(shop, plain)
+
+    # The environment's own job may let go of its claim meanwhile.
+    counted = [one for one in seen if "claimed_by=" not in one]
+    lock = 0 if database.is_sqlite else 1
+    assert len(counted) == 4 + lock, "\n".join(one[:60] for one in counted)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ("main", "main", "already in use by session"),
+        ("Feature", "feature", "letter case"),
+        ("a", "a/b", "cannot be beside"),
+        ("a/b", "A", "cannot be beside"),
+    ],
+)
+async def test_a_branch_in_the_way_of_a_living_one_is_refused(
+    first: str, second: str, says: str, shop: Workshop, cloned: Environment
+) -> None:
+    existing = await make(shop, cloned, "one", first)
+
+    with pytest.raises(BranchInUse) as refusal:
+        await make(shop, cloned, "two", second)
+
+    assert says in refusal.value.message
+    assert refusal.value.answer["existingSession"]["id"] == str(existing.id)  # type: ignore[index]
+    checked = await shop.sessions.check_branch(shop.owner, cloned.id, second)
+    assert not checked.available
+    assert checked.message == refusal.value.message
+
+
+async def test_a_refused_worktree_fails_the_creation_and_leaves_nothing(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment, database: Database
+) -> None:
+    head = runtime.inside(cloned.id, f"/home/dev/.craftastic/repos/{cloned.id}/HEAD")
+    head.write_text("nonsense")
+
+    with pytest.raises(RepositoryCorrupt):
+        await make(shop, cloned, "one", "new")
+
+    assert await rows(database, "SELECT * FROM sessions") == []
+    assert await tmux_names(shop, cloned) == set()
+    head.write_text("ref: refs/heads/main\n")
+    assert (await make(shop, cloned, "one", "new")).branch == "new"
+
+
+async def test_a_failure_whose_remains_cannot_be_removed_at_once_frees_the_name_and_is_tidied_later(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment, database: Database
+) -> None:
+    runtime.faults.exhausted = True
+    with pytest.raises(SandboxExhausted):
+        await make(shop, cloned, "one", "new")
+    listed = await shop.sessions.list_owned(shop.owner, cloned.id)
+    runtime.faults.exhausted = False
+
+    await shop.sessions.reconcile()
+
+    assert listed == []
+    assert await rows(database, "SELECT * FROM sessions") == []
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.2, 0.4])
+async def test_a_create_that_a_crash_cut_short_is_finished_by_the_reconciler(
+    after_s: float, shop: Workshop, cloned: Environment, runtime: ServedRuntime
+) -> None:
+    runtime.faults.delay_s = 0.15
+    with anyio.move_on_after(after_s):
+        await make(shop, cloned, "one", "new")
+    runtime.faults.delay_s = 0
+
+    await shop.sessions.reconcile()
+    await shop.sessions.reconcile()
+
+    (session,) = await shop.sessions.list_owned(shop.owner, cloned.id)
+    assert session.ready
+    assert session.status is SessionStatus.INACTIVE
+    assert await tmux_names(shop, cloned) == {session.tmux_name}
+
+
+async def test_deleting_a_session_removes_its_worktree_and_terminal(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment
+) -> None:
+    made = await make(shop, cloned, "one", "new")
+
+    deleted = await shop.sessions.delete(shop.owner, made.id)
+
+    assert (deleted.kept, deleted.pending) == (None, False)
+    assert not runtime.inside(cloned.id, made.working_directory).exists()
+    assert await tmux_names(shop, cloned) == set()
+    with pytest.raises(SessionNotFound):
+        await shop.sessions.delete(shop.owner, made.id)
+
+
+async def test_deleting_a_session_keeps_what_would_be_lost_and_says_where(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment
+) -> None:
+    made = await make(shop, cloned, "one", "new")
+    (runtime.inside(cloned.id, made.working_directory) / "b.txt").write_text("mine\n")
+
+    deleted = await shop.sessions.delete(shop.owner, made.id)
+
+    assert deleted.kept is not None
+    assert deleted.kept.ref == f"refs/craftastic/kept/{made.id}"
+    assert deleted.kept.uncommitted
+    repository = f"/home/dev/.craftastic/repos/{cloned.id}"
+    shown = await runtime.run(
+        cloned.sandbox, ["git", "-C", repository, "show", f"{deleted.kept.ref}:b.txt"]
+    )
+    assert shown.stdout == b"mine\n"
+
+
+async def test_a_deletion_in_a_stopped_environment_is_finished_when_it_runs_again(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment, database: Database
+) -> None:
+    made = await make(shop, cloned, "one", "new")
+    (runtime.inside(cloned.id, made.working_directory) / "b.txt").write_text("mine\n")
+    runtime.vanish(cloned.id)
+    await shop.environments.reconcile()
+
+    deleted = await shop.sessions.delete(shop.owner, made.id)
+    await shop.sessions.reconcile()
+    left = await rows(database, "SELECT 1 FROM sessions")
+    environment = await shop.environments.ready(shop.owner, cloned.id)
+    await shop.sessions.reconcile()
+
+    assert deleted.pending
+    assert len(left) == 1
+    assert await rows(database, "SELECT 1 FROM sessions") == []
+    repository = f"/home/dev/.craftastic/repos/{cloned.id}"
+    shown = await runtime.run(
+        environment.sandbox,
+        ["git", "-C", repository, "show", f"refs/craftastic/kept/{made.id}:b.txt"],
+    )
+    assert shown.stdout == b"mine\n"
+
+
+async def test_of_two_deletes_and_a_create_at_once_nothing_stays_and_nothing_breaks(
+    shop: Workshop, plain: Environment, database: Database
+) -> None:
+    made = await make(shop, plain, "one")
+    outcomes: Counter[str] = Counter()
+
+    async def attempt(work: str) -> None:
+        try:
+            if work == "delete":
+                await shop.sessions.delete(shop.owner, made.id)
+            else:
+                await make(shop, plain, "one")
+            outcomes[work] += 1
+        except CraftasticError as error:
+            outcomes[error.code] += 1
+
+    async with anyio.create_task_group() as tasks:
+        for work in ("delete", "create", "delete"):
+            tasks.start_soon(attempt, work)
+    await shop.sessions.reconcile()
+
+    assert outcomes["delete"] == 1
+    assert outcomes["SESSION_NOT_FOUND"] == 1
+    alive = {str(name) for (name,) in await rows(database, "SELECT tmux_name FROM sessions")}
+    assert await tmux_names(shop, plain) == alive
+
+
+async def test_a_terminal_that_ended_is_noticed_and_revived_in_its_worktree(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment
+) -> None:
+    made = await make(shop, cloned, "one", "new")
+    (runtime.inside(cloned.id, made.working_directory) / "b.txt").write_text("mine\n")
+    await shop.sessions.tmux.kill(cloned.sandbox, made.tmux_name)
+
+    live = await shop.sessions.status(shop.owner, made.id)
+    revived = await shop.sessions.revive(shop.owner, made.id)
+
+    assert (live.status, live.is_realtime) == (SessionStatus.DEAD, True)
+    assert revived.status is SessionStatus.INACTIVE
+    assert revived.working_directory == made.working_directory
+    assert (runtime.inside(cloned.id, made.working_directory) / "b.txt").exists()
+    assert await tmux_names(shop, cloned) == {made.tmux_name}
+
+
+async def test_the_reconciler_notices_ended_terminals_and_no_others(
+    shop: Workshop, plain: Environment
+) -> None:
+    one, two = await make(shop, plain, "one"), await make(shop, plain, "two")
+    await shop.sessions.tmux.kill(plain.sandbox, one.tmux_name)
+
+    await shop.sessions.reconcile()
+
+    listed = {
+        session.name: session.status
+        for session in await shop.sessions.list_owned(shop.owner, plain.id)
+    }
+    assert listed == {"one": SessionStatus.DEAD, "two": SessionStatus.INACTIVE}
+    assert (await shop.sessions.get(shop.owner, two.id)).reason is None
+
+
+async def test_the_sessions_of_a_sandbox_that_vanished_are_dead_and_come_back(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment
+) -> None:
+    made = await make(shop, cloned, "one", "new")
+    runtime.vanish(cloned.id)
+    await shop.environments.reconcile()
+    died = await shop.sessions.get(shop.owner, made.id)
+
+    revived = await shop.sessions.revive(shop.owner, made.id)
+
+    assert died.status is SessionStatus.DEAD
+    assert revived.status is SessionStatus.INACTIVE
+    assert await tmux_names(shop, cloned) == {made.tmux_name}
+
+
+async def test_a_sandbox_that_vanished_unnoticed_is_started_by_a_create(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment
+) -> None:
+    runtime.vanish(cloned.id)
+
+    made = await make(shop, cloned, "one", "new")
+
+    assert made.ready
+    assert await tmux_names(shop, cloned) == {made.tmux_name}
+
+
+async def test_a_lost_clone_is_made_again_by_a_create(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment
+) -> None:
+    repository = runtime.inside(cloned.id, f"/home/dev/.craftastic/repos/{cloned.id}")
+    subprocess.run(["find", str(repository), "-mindepth", "1", "-delete"], check=True)
+
+    made = await make(shop, cloned, "one", "main")
+
+    assert (runtime.inside(cloned.id, made.working_directory) / "a.txt").exists()
+
+
+async def test_a_dead_session_whose_name_or_branch_was_taken_is_not_revived(
+    shop: Workshop, cloned: Environment
+) -> None:
+    one = await make(shop, cloned, "one", "new")
+    await shop.sessions.update(shop.owner, one.id, status=SessionStatus.DEAD)
+    await make(shop, cloned, "one", "other")
+    with pytest.raises(SessionNameTaken):
+        await shop.sessions.revive(shop.owner, one.id)
+    await shop.sessions.update(shop.owner, one.id, name="renamed")
+    await make(shop, cloned, "three", "new")
+
+    with pytest.raises(BranchInUse):
+        await shop.sessions.revive(shop.owner, one.id)
+
+    assert (await shop.sessions.get(shop.owner, one.id)).status is SessionStatus.DEAD
+
+
+async def test_patch_acts(shop: Workshop, plain: Environment) -> None:
+    made, other = await make(shop, plain, "one"), await make(shop, plain, "two")
+    update = shop.sessions.update
+
+    ended = await update(shop.owner, made.id, status=SessionStatus.DEAD)
+    after_end = await tmux_names(shop, plain)
+    back = await update(shop.owner, made.id, status=SessionStatus.INACTIVE)
+    after_revival = await tmux_names(shop, plain)
+    renamed = await update(shop.owner, made.id, name="uno")
+    unchanged = await update(shop.owner, made.id)
+
+    assert ended.status is SessionStatus.DEAD
+    assert after_end == {other.tmux_name}
+    assert back.status is SessionStatus.INACTIVE
+    assert after_revival == {made.tmux_name, other.tmux_name}
+    assert (renamed.name, renamed.tmux_name) == ("uno", made.tmux_name)
+    assert unchanged == renamed
+    with pytest.raises(SessionNameTaken):
+        await update(shop.owner, made.id, name="two")
+
+
+async def test_viewers_and_activity_are_recorded(shop: Workshop, plain: Environment) -> None:
+    made = await make(shop, plain)
+
+    async def now() -> Session:
+        return await shop.sessions.get(shop.owner, made.id)
+
+    await shop.sessions.viewers_changed(made.id, 2)
+    active = await now()
+    shop.clock.advance(60)
+    await shop.sessions.touch([made.id])
+    touched = await now()
+    await shop.sessions.viewers_changed(made.id, 0)
+    inactive = await now()
+    await shop.sessions.viewers_changed(made.id, 1)
+    await shop.sessions.forget_viewers()
+    forgotten = await now()
+    await shop.sessions.ended(made.id)
+    await shop.sessions.viewers_changed(made.id, 0)
+    dead = await now()
+
+    assert active.status is SessionStatus.ACTIVE
+    assert touched.last_activity == shop.clock.now()
+    assert inactive.status is forgotten.status is SessionStatus.INACTIVE
+    assert dead.status is SessionStatus.DEAD
+
+
+async def test_anothers_sessions_are_not_there(shop: Workshop, plain: Environment) -> None:
+    made = await make(shop, plain)
+    other = await shop.add_user()
+    sessions = shop.sessions
+
+    for owner, asked in ((other, made.id), (shop.owner, uuid4())):
+        for call in (sessions.get, sessions.get_owned, sessions.delete, sessions.revive):
+            with pytest.raises(SessionNotFound):
+                await call(owner, asked)
+        for call in (sessions.status, sessions.update):
+            with pytest.raises(SessionNotFound):
+                await call(owner, asked)
+    for owner, asked in ((other, plain.id), (shop.owner, uuid4())):
+        for name in ("create", "list_owned", "end_in"):
+            with pytest.raises(EnvironmentNotFound):
+                await getattr(sessions, name)(owner, asked)
+
+
+async def test_an_environment_has_a_limit_of_living_sessions(
+    database: Database, clock: FakeClock, runtime: ServedRuntime
+) -> None:
+    settings = Settings(data_dir=Path("/nowhere"), max_sessions_per_environment=1)
+    async with opened(build(database, clock, runtime, settings=settings)) as shop:
+        environment = await shop.create()
+        first = await make(shop, environment, "one")
+        with pytest.raises(TooManySessions):
+            await make(shop, environment, "two")
+        await shop.sessions.update(shop.owner, first.id, status=SessionStatus.DEAD)
+
+        assert (await make(shop, environment, "two")).ready
+
+
+async def test_an_unknown_agent_is_not_found(shop: Workshop, plain: Environment) -> None:
+    with pytest.raises(AgentNotFound):
+        await shop.sessions.create(
+            shop.owner, plain.id, session_type=SessionType.AGENT, agent_id=uuid4()
+        )
+
+
+async def test_stray_terminals_are_ended_and_sessions_are_not(
+    shop: Workshop, plain: Environment
+) -> None:
+    made = await make(shop, plain)
+    await shop.sessions.tmux.ensure(plain.sandbox, "stray-1", "/home/dev")
+    assert plain.sandbox_id is not None
+
+    await shop.sessions.end_strays(shop.owner, plain.sandbox_id)
+
+    assert await tmux_names(shop, plain) == {made.tmux_name}
+
+
+async def test_all_sessions_of_an_environment_are_ended(shop: Workshop, plain: Environment) -> None:
+    for name in ("one", "two"):
+        await make(shop, plain, name)
+
+    await shop.sessions.end_in(shop.owner, plain.id)
+
+    counts = await shop.sessions.count(shop.owner)
+    assert (counts.total, counts.dead) == (2, 2)
+    assert await tmux_names(shop, plain) == set()
+
+
+async def test_ten_rounds_of_the_reconcilers_change_nothing(
+    shop: Workshop, cloned: Environment, database: Database
+) -> None:
+    one = await make(shop, cloned, "one", "new")
+    await make(shop, cloned, "two", "other")
+    await shop.sessions.update(shop.owner, one.id, status=SessionStatus.DEAD)
+    await shop.environments.reconcile()
+
+    async def everything() -> object:
+        return [
+            await rows(database, "SELECT * FROM environments ORDER BY id"),
+            await rows(database, "SELECT * FROM sessions ORDER BY id"),
+            await tmux_names(shop, cloned),
+        ]
+
+    before = await everything()
+    shop.clock.advance(100)
+    for _ in range(10):
+        await shop.environments.reconcile()
+        await shop.sessions.reconcile()
+
+    assert await everything() == before
+
+
+async def test_deleting_an_environment_tells_what_was_only_there(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment, database: Database
+) -> None:
+    made = await make(shop, cloned, "one", "new")
+    (runtime.inside(cloned.id, made.working_directory) / "b.txt").write_text("mine\n")
+
+    deleted = await shop.environments.delete(shop.owner, cloned.id)
+
+    assert [(one.branch, one.uncommitted) for one in deleted.discarded] == [("new", True)]
+    assert await rows(database, "SELECT * FROM sessions") == []
+    assert not runtime.home(cloned.id).exists()
+
+
+async def test_environments_are_listed_with_their_sessions(
+    shop: Workshop, plain: Environment
+) -> None:
+    made = await make(shop, plain)
+
+    (listed,) = await shop.environments.list_owned(shop.owner)
+
+    assert [(line.id, line.name) for line in listed.sessions] == [(made.id, "main")]
+
+
+async def test_a_session_made_while_the_environment_starts_waits_for_it(
+    shop: Workshop, runtime: ServedRuntime
+) -> None:
+    runtime.faults.delay_s = 0.2
+    found: list[Session] = []
+
+    async def environment_id() -> UUID:
+        async def there() -> bool:
+            return await shop.environments.list_owned(shop.owner) != []
+
+        await until(there)
+        return (await shop.environments.list_owned(shop.owner))[0].environment.id
+
+    async def session() -> None:
+        environment = await shop.environments.get_owned(shop.owner, await environment_id())
+        assert environment.status is EnvironmentStatus.STARTING
+        runtime.faults.delay_s = 0
+        found.append(await make(shop, environment, "early", "main"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(shop.create, "one", URL)
+        tasks.start_soon(session)
+
+    assert found[0].ready
