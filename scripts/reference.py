@@ -124,6 +124,13 @@ def error_classes() -> list[type[CraftasticError]]:
     )
 
 
+OF_THE_EDGE = {
+    "METHOD_NOT_ALLOWED": ("405", "none", "none", "The route exists, and not for this method."),
+    "ROUTE_NOT_FOUND": ("404", "none", "none", "The server has no such route."),
+}
+"""Codes of requests that reach no route, hence no class of an error."""
+
+
 def own_docstring(error: type[CraftasticError]) -> str:
     """Return what an error says about itself, not what it has from its category."""
     return first_paragraph(vars(error).get("__doc__"))
@@ -159,10 +166,10 @@ def errors_page() -> str:
         if text and text not in texts:
             texts.append(text)
         categories[error.code] = category_text(error)
-    rows = [
-        (f"`{code}`", *answers[code], " ".join(meanings[code]) or categories[code])
-        for code in sorted(answers)
-    ]
+    rows = {
+        code: (*answers[code], " ".join(meanings[code]) or categories[code]) for code in answers
+    } | OF_THE_EDGE
+    lines = [(f"`{code}`", *rows[code]) for code in sorted(rows)]
     return f"""# Errors
 
 {MADE}
@@ -171,7 +178,7 @@ Every error of the API carries a sentence for people in `error`, a stable code f
 `code`, and `requestId`, by which the operator finds it in the log. The tables are complete: a code
 that is not here does not occur. A code never changes its meaning.
 
-{table(("code", "HTTP", "WebSocket", "exit", "meaning"), rows)}
+{table(("code", "HTTP", "WebSocket", "exit", "meaning"), lines)}
 
 The column *WebSocket* is the code with which a terminal's socket closes, *exit* the exit code of
 the command line.

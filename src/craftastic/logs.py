@@ -164,7 +164,7 @@ def _route_everything(handler: logging.Handler, level: str) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(floor)
-    for name in ("httpx", "sqlalchemy.engine", "alembic.runtime.plugins", "websockets"):
+    for name in ("httpx", "sqlalchemy", "alembic", "websockets"):
         logging.getLogger(name).setLevel(max(logging.WARNING, floor))
     logging.getLogger("uvicorn.error").addFilter(_tells_no_path)
     access = logging.getLogger("uvicorn.access")

@@ -4,6 +4,7 @@ from craftastic.accounts import _repository as accounts
 from craftastic.database import Base
 from craftastic.environments import _repository as environments
 from craftastic.sessions import _repository as sessions
+from craftastic.terminals import _repository as terminals
 
-TABLES = (accounts, environments, sessions)
+TABLES = (accounts, environments, sessions, terminals)
 METADATA = Base.metadata

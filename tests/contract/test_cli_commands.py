@@ -1,9 +1,11 @@
 """The commands as processes of their own, against a small API: what they print, and their codes."""
 
+import contextlib
 import json
 import os
 import pty
 import select
+import signal
 import socket
 import stat
 import subprocess
@@ -184,7 +186,7 @@ async def test_without_a_terminal_nobody_is_asked(api: ApiServer, stranger: Cli)
 
 
 async def test_twelve_commands_at_once_renew_one_sign_in_once(tmp_path: Path) -> None:
-    async with running(refresh_pause_s=0.2) as api:
+    async with running(refresh_pause_s=2.0) as api:
         api.add_account(EMAIL)
         cli = Cli(tmp_path, api.url)
         await cli("login", "--email", EMAIL, "--password-stdin", stdin=PASSWORD)
@@ -416,52 +418,86 @@ async def test_a_newcomer_goes_from_nothing_to_a_session_in_one_command(
     assert len(api.sessions) == 1
 
 
+class Asked:
+    """A command on a terminal of its own that asks questions."""
+
+    def __init__(self, cli: Cli, *arguments: str) -> None:
+        self.master, slave = pty.openpty()
+        self.shown = b""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "craftastic", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=cli.environment(),
+            start_new_session=True,
+        )
+        os.close(slave)
+
+    def _read(self) -> None:
+        if select.select([self.master], [], [], 0)[0]:
+            with contextlib.suppress(OSError):  # the other side is closed
+                self.shown += os.read(self.master, 4096)
+
+    async def shows(self, text: bytes) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while text not in self.shown:
+            assert time.monotonic() < deadline, f"shows {text!r}; shown: {self.shown!r}"
+            self._read()
+            await anyio.sleep(0.01)
+
+    async def answer(self, question: bytes, reply: str) -> None:
+        await self.shows(question)
+        os.write(self.master, reply.encode() + b"\n")
+
+    async def ended(self) -> int:
+        deadline = time.monotonic() + TIMEOUT_S
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, f"the command ends; shown: {self.shown!r}"
+            self._read()
+            await anyio.sleep(0.01)
+        self._read()
+        os.close(self.master)
+        return int(self.process.returncode)
+
+
 async def test_a_person_is_asked_and_the_password_never_shows(
     api: ApiServer, stranger: Cli
 ) -> None:
     keys = stranger.home / "data" / "keys"
     keys.mkdir(parents=True)
     (keys / "first-account-token").write_text(SETUP_TOKEN)
-    master, slave = pty.openpty()
-    process = subprocess.Popen(  # noqa: ASYNC220 - it has to have the terminal from its start
-        [sys.executable, "-m", "craftastic", "login"],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env=stranger.environment(),
-        start_new_session=True,
-    )
-    os.close(slave)
-    shown = b""
+    asked = Asked(stranger, "login")
 
-    async def answer(question: bytes, reply: str) -> None:
-        nonlocal shown
-        deadline = time.monotonic() + TIMEOUT_S
-        while question not in shown:
-            assert time.monotonic() < deadline, f"asked: {question!r}; shown: {shown!r}"
-            if select.select([master], [], [], 0)[0]:
-                shown += os.read(master, 4096)
-            await anyio.sleep(0.01)
-        os.write(master, reply.encode() + b"\n")
+    await asked.answer(b"E-mail: ", EMAIL)
+    await asked.answer(b"Your name: ", "A")
+    await asked.answer(b"New password", PASSWORD)
+    await asked.answer(b"The same again: ", PASSWORD)
 
-    await answer(b"E-mail: ", EMAIL)
-    await answer(b"Your name: ", "A")
-    await answer(b"New password", PASSWORD)
-    await answer(b"The same again: ", PASSWORD)
-    with anyio.fail_after(TIMEOUT_S):
-        while process.poll() is None:
-            if select.select([master], [], [], 0)[0]:
-                try:
-                    shown += os.read(master, 4096)
-                except OSError:
-                    break
-            await anyio.sleep(0.01)
-    await anyio.to_thread.run_sync(process.wait)
-    os.close(master)
-
-    assert process.returncode == 0, shown
-    assert PASSWORD.encode() not in shown
+    assert await asked.ended() == 0, asked.shown
+    assert PASSWORD.encode() not in asked.shown
     assert api.registrations[0]["name"] == "A"
+
+
+async def test_a_question_can_be_interrupted(stranger: Cli) -> None:
+    asked = Asked(stranger, "login")
+    await asked.shows(b"E-mail: ")
+
+    asked.process.send_signal(signal.SIGINT)
+
+    assert await asked.ended() == 130
+
+
+async def test_what_is_not_named_is_chosen_from_a_list(api: ApiServer, cli: Cli) -> None:
+    api.add_environment("one", None)
+    api.add_environment("two", None)
+    asked = Asked(cli, "env", "rm", "--yes")
+
+    await asked.shows(b"1  ")
+    await asked.answer(b"Which environment (1-2): ", "2")
+
+    assert await asked.ended() == 0
+    assert [one["name"] for one in api.environments] == ["two"]
 
 
 # ---- the rest ---------------------------------------------------------------------------------

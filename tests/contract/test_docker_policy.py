@@ -5,9 +5,11 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import anyio
 import anyio.to_thread
 import pytest
 
@@ -314,3 +316,101 @@ async def test_what_the_engine_refuses_is_told_in_the_ports_words(engine: Engine
             await engine.container("no-such-container").start()
     assert refused.value.status == 404
     assert await engine.get("containers/no-such-container/json", "a test") is None
+
+
+async def test_a_container_that_knows_a_gateway_that_is_gone_is_made_anew(
+    docker: Bench, engine: Engine
+) -> None:
+    """The network was removed and came back at another address; what was written is kept."""
+    name = f"cft{secrets.token_hex(3)}"
+    runtime = DockerRuntime(docker.settings, docker.instance, network=name)
+    spec = docker.spec()
+    blocker = None
+    try:
+        ref = await runtime.create(spec)
+        before = await runtime.gateway_address()
+        await runtime.run(ref, ["sh", "-c", "echo kept > ~/file"])
+        await runtime.stop(ref)
+        await (await engine.docker.networks.get(name)).delete()
+        blocker = await engine.docker.networks.create(
+            {
+                "Name": f"{name}x",
+                "Driver": "bridge",
+                "IPAM": {"Config": [{"Subnet": f"{before.rpartition('.')[0]}.0/24"}]},
+            }
+        )
+
+        again = await runtime.create(spec)
+
+        assert await runtime.gateway_address() != before
+        assert (await runtime.run(again, ["cat", "file"])).stdout == b"kept\n"
+        hosts = (await runtime.run(again, ["cat", "/etc/hosts"])).stdout.decode()
+        assert f"{await runtime.gateway_address()}\t{GATEWAY_HOST}" in hosts
+    finally:
+        await runtime.remove(spec, storage=True)
+        for kind, hook in (("IN", "INPUT"), ("FWD", "DOCKER-USER")):
+            await Firewall().remove(chain=runtime._network._chain_name(kind), hook=hook)
+        await (await engine.docker.networks.get(name)).delete()
+        if blocker is not None:
+            await blocker.delete()
+        await runtime.close()
+
+
+@pytest.fixture
+def no_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Give the file of a stand-in for mmdebstrap, on a machine that no registry answers."""
+    base = f"craftastic-base:test-{secrets.token_hex(4)}"
+    monkeypatch.setattr("craftastic.runtimes._docker_image.LOCAL_BASE", base)
+    monkeypatch.setattr("craftastic.runtimes._docker_image.REGISTRY_BASE", "127.0.0.1:1/none:1")
+    monkeypatch.setattr(
+        "craftastic.runtimes._docker_image.sources",
+        lambda: {
+            "Dockerfile": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY ca/ /ca/\n",
+            "node-requirements.txt": b"",
+        },
+    )
+    tool = tmp_path / "bin" / "mmdebstrap"
+    tool.parent.mkdir()
+    tool.touch(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    return tool
+
+
+async def test_without_a_registry_the_base_is_made_from_packages(
+    docker: Bench, engine: Engine, no_registry: Path
+) -> None:
+    from craftastic.runtimes._docker_image import LOCAL_BASE  # noqa: PLC0415
+
+    await anyio.Path(no_registry).write_text('#!/bin/sh\nexec tar -c -C "${0%/*}" mmdebstrap\n')
+    name = f"craftastic-sandbox:test-{secrets.token_hex(4)}"
+    seen: list[str] = []
+
+    async def report(progress: Progress) -> None:
+        seen.append(progress.message)
+
+    try:
+        await ImageBuilder(engine, name, None, None).ensure(report)
+
+        assert any("No image registry answers" in one for one in seen)
+        assert await engine.get(f"images/{LOCAL_BASE}/json", "a test") is not None
+    finally:
+        await engine.docker.images.delete(name, force=True)
+        await engine.docker.images.delete(LOCAL_BASE, force=True)
+
+
+async def test_a_base_that_cannot_be_made_says_why_and_leaves_nothing(
+    docker: Bench, engine: Engine, no_registry: Path
+) -> None:
+    from craftastic.runtimes._docker_image import LOCAL_BASE  # noqa: PLC0415
+
+    script = '#!/bin/sh\necho the-reason >&2\ntar -c -C "${0%/*}" .\nexit 1\n'
+    await anyio.Path(no_registry).write_text(script)
+    builder = ImageBuilder(engine, f"craftastic-sandbox:test-{uuid4().hex[:8]}", None, None)
+
+    async def report(_: Progress) -> None:
+        pass
+
+    with pytest.raises(RuntimeUnavailable, match="the-reason"):
+        await builder.ensure(report)
+
+    assert await engine.get(f"images/{LOCAL_BASE}/json", "a test") is None

@@ -300,8 +300,8 @@ async def test_foreign_absent_and_malformed_ids_answer_alike(
     for method, path, foreign in routes:
         bodies: list[dict[str, object]] = []
         for wanted in (foreign, str(uuid4()), "nonsense"):
-            body = {"json": {}} if method == "PATCH" else {}
-            answer = failed(await client.request(method, path.format(wanted), **body), 404)
+            body: dict[str, object] | None = {} if method == "PATCH" else None
+            answer = failed(await client.request(method, path.format(wanted), json=body), 404)
             del answer["requestId"]
             bodies.append(answer)
         assert bodies[0] == bodies[1] == bodies[2], (method, path)

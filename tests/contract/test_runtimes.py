@@ -188,11 +188,16 @@ async def test_a_stream_carries_bytes_both_ways(bench: Bench) -> None:
     received = b""
 
     async with bench.runtime.open(ref, ["cat"]) as stream:
-        await stream.send(BYTES[:50_000])
-        await stream.send(BYTES[50_000:])
+
+        async def send() -> None:
+            await stream.send(BYTES[:50_000])
+            await stream.send(BYTES[50_000:])
+
         with anyio.fail_after(15):
-            while len(received) < len(BYTES):
-                received += await stream.receive_stdout()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                while len(received) < len(BYTES):
+                    received += await stream.receive_stdout()
 
     assert received == BYTES
 

@@ -72,13 +72,15 @@ async def test_both_outputs_are_kept_apart(real: Bench) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (7, b"out\n", b"err\n")
 
 
-async def test_both_outputs_together_stay_under_the_limit(real: Bench) -> None:
+async def test_each_output_stays_under_the_limit(real: Bench) -> None:
     ref = await real.sandbox()
     script = "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2"
 
-    result = await real.runtime.run(ref, ["sh", "-c", script], max_output_bytes=400_000)
+    result = await real.runtime.run(ref, ["sh", "-c", script], max_output_bytes=200_000)
 
-    assert len(result.stdout) + len(result.stderr) == 400_000
+    assert len(result.stdout) <= 200_000
+    assert len(result.stderr) <= 200_000
+    assert len(result.stdout) + len(result.stderr) >= 200_000
     assert result.truncated
     assert result.exit_code == 0
 
@@ -536,13 +538,13 @@ async def test_two_sandboxes_cannot_touch_each_others_files(real: Bench) -> None
     first, second = await real.runtime.create(one), await real.runtime.create(two)
     await real.sh(first, "echo secret > ~/secret; chmod 777 ~ ~/secret")
 
-    uids = {await real.sh(first, "id -u"), await real.sh(second, "id -u")}
-
     await real.sh(second, '! ls ~/.craftastic/repos/"$1" 2>/dev/null', str(one.environment_id))
     await real.sh(second, '! ls "$1" 2>/dev/null', str(real.settings.data_dir))
     if os.geteuid() == 0:
-        assert len(uids) == 2
         base = real.settings.sandbox_uid_base
+        homes = real.settings.data_dir / "homes"
+        owners = {(homes / str(spec.environment_id)).stat().st_uid for spec in (one, two)}
+        assert owners == {base + one.number, base + two.number}
         repos = real.settings.data_dir / "repos" / str(one.environment_id)
         assert as_user(base + two.number, "ls", str(repos)) != 0
         assert as_user(base + two.number, "ls", str(repos.parent)) != 0

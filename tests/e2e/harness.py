@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,8 @@ class Server:
             "CRAFTASTIC_GATEWAY_PORT": str(self.gateway_port),
             "CRAFTASTIC_DATA_DIR": str(data_dir),
             "CRAFTASTIC_RUNTIME": runtime,
+            # Servers on one machine that shared a range of user ids would share its firewall rules.
+            "CRAFTASTIC_SANDBOX_UID_BASE": str(1_000_000 + 65_536 * secrets.randbelow(30_000)),
             "CRAFTASTIC_GIT_ALLOW_HTTP": "1",
             "CRAFTASTIC_GIT_ALLOW_PRIVATE": "1",
             "CRAFTASTIC_REGISTRATION": "open",
@@ -100,7 +102,7 @@ class Server:
                 if self.process.poll() is not None:
                     raise AssertionError(f"the server ended: {self.log.read_text()[-3000:]}")
                 try:
-                    return (await client.get("/healthz")).status_code == httpx.codes.OK
+                    return (await client.get("/healthz")).status_code == 200
                 except httpx.TransportError:
                     return False
 
@@ -170,12 +172,12 @@ class Api:
             "/api/auth/register",
             json={"email": email, "password": PASSWORD, "name": "Someone", **more},
         )
-        assert answer.status_code == httpx.codes.OK, answer.text
+        assert answer.status_code == 200, answer.text
         self.signed_in(answer.json()["data"])
 
     async def login(self, email: str) -> None:
         answer = await self.client.post("/api/auth/login", json={"email": email, "password": PASSWORD})
-        assert answer.status_code == httpx.codes.OK, answer.text
+        assert answer.status_code == 200, answer.text
         self.signed_in(answer.json()["data"])
 
     def signed_in(self, tokens: dict[str, Any]) -> None:
@@ -185,17 +187,17 @@ class Api:
 
     async def get(self, path: str) -> Any:
         answer = await self.client.get(path)
-        assert answer.status_code == httpx.codes.OK, answer.text
+        assert answer.status_code == 200, answer.text
         return answer.json()
 
     async def post(self, path: str, **body: Any) -> Any:
         answer = await self.client.post(path, json=body)
-        assert answer.status_code == httpx.codes.OK, answer.text
+        assert answer.status_code == 200, answer.text
         return answer.json()
 
     async def delete(self, path: str) -> Any:
         answer = await self.client.delete(path)
-        assert answer.status_code == httpx.codes.OK, answer.text
+        assert answer.status_code == 200, answer.text
         return answer.json()
 
     async def environment(self, name: str, url: str | None = None, branch: str = "main") -> dict[str, Any]:
@@ -225,7 +227,7 @@ class Viewer:
     gaps: list[str] = field(default_factory=list)
 
     @asynccontextmanager
-    async def attached(self) -> AsyncIterator[Self]:
+    async def attached(self) -> AsyncGenerator[Self]:
         """Be connected inside the block; leaving it closes like a tab that is shut."""
         query = f"environmentId={self.environment_id}&token={self.token}"
         if self.v2 and self.stream is not None:

@@ -30,6 +30,7 @@ from craftastic.runtimes.base import (
 from craftastic.runtimes.memory import Call, MemoryRuntime
 from craftastic.runtimes.registry import Runtimes
 from craftastic.settings import Settings
+from tests.conftest import missing
 
 CHUNK = 1 << 16
 
@@ -38,6 +39,9 @@ class GitRuntime(MemoryRuntime):
     """Runs commands for real, in the sandbox's own home under `root`."""
 
     def __init__(self, root: Path, *, name: str = "memory") -> None:
+        for program in ("bwrap", "git", "tmux"):
+            if shutil.which(program) is None:
+                missing(f"{program} is not installed")
         super().__init__(self._execute, name=name)
         self.root = root
         self.hosts = root / "hosts"
@@ -110,8 +114,9 @@ class GitRuntime(MemoryRuntime):
                 with contextlib.suppress(anyio.BrokenResourceError):
                     await process.stdin.send(call.stdin)
                 await process.stdin.aclose()
-                code = await process.wait()
-            return RunResult(code, bytes(outputs[1]), bytes(outputs[2]))
+                await process.wait()
+            assert process.returncode is not None
+            return RunResult(process.returncode, bytes(outputs[1]), bytes(outputs[2]))
         finally:
             with anyio.CancelScope(shield=True):
                 if process.returncode is None:
@@ -199,7 +204,7 @@ async def _receive(stream: anyio.abc.ByteReceiveStream | None) -> bytes:
 def runtimes_of(*made: MemoryRuntime, settings: Settings | None = None) -> Runtimes:
     """Return a registry of exactly these runtimes; the first one is the default."""
     return Runtimes(
-        settings or Settings(),
+        settings or Settings.model_validate({}),
         "test",
         made[0].name,
         "the test says so",

@@ -1,5 +1,7 @@
 """What tests of terminals stand on: a real tmux session, its hub, and viewers with an emulator."""
 
+import codecs
+import copy
 import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -20,6 +22,7 @@ from craftastic.tmux.service import TmuxService
 WAIT_S = 30.0
 SESSION = "work-1"
 HISTORY = 200_000
+RECENT = 20_000
 
 
 @dataclass
@@ -42,18 +45,36 @@ async def until(
     raise AssertionError(f"did not come true within {timeout_s:.0f} s: {what}")
 
 
+class _Screen(pyte.HistoryScreen):
+    """pyte with the alternate screen, which it lacks."""
+
+    _primary: tuple[Any, Any] | None = None
+
+    def set_mode(self, *modes: int, **kwargs: Any) -> None:
+        if kwargs.get("private") and 1049 in modes and self._primary is None:
+            self._primary = copy.deepcopy(self.buffer), copy.copy(self.cursor)
+            self.buffer.clear()
+        super().set_mode(*modes, **kwargs)
+
+    def reset_mode(self, *modes: int, **kwargs: Any) -> None:
+        super().reset_mode(*modes, **kwargs)
+        if kwargs.get("private") and 1049 in modes and self._primary is not None:
+            self.buffer, self.cursor = self._primary
+            self._primary = None
+
+
 class Emulator:
-    """pyte, from the last snapshot on. It wraps like tmux, and knows no modes but its own."""
+    """pyte, from the last snapshot on. It wraps like tmux and knows no modes but its own."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.screen = pyte.HistoryScreen(
-            snapshot.columns, snapshot.rows, history=HISTORY, ratio=0.5
-        )
-        self._stream = pyte.ByteStream(self.screen)
+        self.screen = _Screen(snapshot.columns, snapshot.rows, history=HISTORY, ratio=0.5)
+        self._stream = pyte.Stream(self.screen)
+        self._stream.use_utf8 = False  # only then it obeys character sets
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.feed(snapshot.data)
 
     def feed(self, data: bytes) -> None:
-        self._stream.feed(data)
+        self._stream.feed(self._decoder.decode(data))
 
     def lines(self) -> list[str]:
         """Return history and screen, without the blanks at line ends."""
@@ -117,7 +138,10 @@ class Watcher:
         return emulator
 
     def shows(self, text: str) -> bool:
-        return self.snapshot is not None and text in "\n".join(self.emulator().text())
+        """Whether what came lately contains this text, as bytes (an emulator would be slow)."""
+        if self.snapshot is None:
+            return False
+        return text.encode() in (self.snapshot.data[-RECENT:] + self.raw)[-RECENT:]
 
 
 @dataclass

@@ -6,6 +6,7 @@ its connections, refuse tokens, stop reading, or close with any code.
 
 import asyncio
 import base64
+import contextlib
 import json
 import struct
 import time
@@ -23,6 +24,7 @@ from websockets.http11 import Request, Response
 
 USER = {"id": "5f0e6f0a-0000-4000-8000-000000000001", "email": "a@example.com", "name": "A"}
 ENVIRONMENT_ID = "11111111-0000-4000-8000-000000000001"
+REFUSE_S = 0.1
 SESSION_ID = "22222222-0000-4000-8000-000000000001"
 
 
@@ -45,6 +47,7 @@ class TerminalServer:
     stream: str = "stream-1"
     document: bytearray = field(default_factory=bytearray)
     typed: bytearray = field(default_factory=bytearray)
+    lost: bytearray = field(default_factory=bytearray)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
     first_frames: list[str] = field(default_factory=list)
@@ -134,7 +137,7 @@ class TerminalServer:
             await connection.close(1008, "Invalid authentication token")
             return
         if self.refuse is not None:
-            await connection.close(*self.refuse)
+            await self._refuse(connection, *self.refuse)
             return
         try:
             await self._attach(connection, query)
@@ -149,6 +152,15 @@ class TerminalServer:
             pass
         finally:
             self.connections.discard(connection)
+
+    async def _refuse(self, connection: ServerConnection, code: int, reason: str) -> None:
+        """Close, after a moment in which whatever is typed is lost."""
+        with contextlib.suppress(TimeoutError, ConnectionClosed):
+            async with asyncio.timeout(REFUSE_S):
+                async for frame in connection:
+                    if isinstance(frame, bytes) and frame[0] == 1:
+                        self.lost += frame[1:]
+        await connection.close(code, reason)
 
     async def _attach(self, connection: ServerConnection, query: dict[str, str]) -> None:
         seen = int(query.get("seen", -1))

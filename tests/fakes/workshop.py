@@ -4,10 +4,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import anyio
 import sqlalchemy
+from sqlalchemy import event
 
 from craftastic.accounts._repository import User
 from craftastic.accounts.service import UserId
@@ -56,6 +57,14 @@ class Workshop:
         return await self.environments.create(self.owner, name=name, repository_url=url)
 
 
+def settings_of(**values: object) -> Settings:
+    return Settings.model_validate({"data_dir": Path("/nowhere"), **values})
+
+
+async def allow_any(_url: str) -> None:
+    """Let every upstream be reached."""
+
+
 def build(
     database: Database,
     clock: FakeClock,
@@ -65,7 +74,7 @@ def build(
     settings: Settings | None = None,
     check_upstream: Callable[[str], Awaitable[object]] | None = None,
 ) -> Workshop:
-    settings = settings or Settings(data_dir=Path("/nowhere"))
+    settings = settings or settings_of()
     runtimes = runtimes_of(runtime, settings=settings)
     worktrees = WorktreeService(runtimes, gateway_port)
     environments = EnvironmentService(
@@ -75,7 +84,7 @@ def build(
         SessionLists(database, clock),
         settings,
         clock,
-        **({} if check_upstream is None else {"check_upstream": check_upstream}),
+        check_upstream=check_upstream or allow_any,
     )
     sessions = SessionService(
         database,
@@ -106,11 +115,11 @@ async def statements(database: Database) -> AsyncGenerator[list[str]]:
         seen.append(statement)
 
     engine = database.engine.sync_engine
-    sqlalchemy.event.listen(engine, "before_cursor_execute", record)
+    event.listen(engine, "before_cursor_execute", record)
     try:
         yield seen
     finally:
-        sqlalchemy.event.remove(engine, "before_cursor_execute", record)
+        event.remove(engine, "before_cursor_execute", record)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = WAIT_S) -> None:
@@ -120,14 +129,10 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = WAI
         TimeoutError: It did not come true in time.
     """
     with anyio.fail_after(timeout_s):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - what it looks at tells nobody
             await anyio.sleep(0.02)
 
 
 async def rows(database: Database, sql: str, **values: object) -> list[tuple[object, ...]]:
     async with database.read() as tx:
         return [tuple(row) for row in await tx.execute(sqlalchemy.text(sql), values)]
-
-
-def anybody() -> UUID:
-    return uuid4()

@@ -2,9 +2,11 @@
 
 import getpass
 import json
+import signal
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from craftastic.errors import InvalidInput, Unauthenticated
 
@@ -62,6 +64,19 @@ def interactive() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+@contextmanager
+def _interruptible() -> Generator[None]:
+    """Let Ctrl-C end a question at once.
+
+    The event loop's own handler only marks its task, which a blocking read never notices.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def ask(question: str) -> str:
     """Ask for a line; empty answers are asked again.
 
@@ -70,7 +85,8 @@ def ask(question: str) -> str:
     """
     while True:
         print(f"{question}: ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
+        with _interruptible():
+            line = sys.stdin.readline()
         if not line:
             raise Unauthenticated("The input ended before the question was answered.")
         if line.strip():
@@ -84,7 +100,8 @@ def ask_secret(question: str) -> str:
         Unauthenticated: The input ended.
     """
     try:
-        return getpass.getpass(f"{question}: ", stream=sys.stderr)
+        with _interruptible():
+            return getpass.getpass(f"{question}: ", stream=sys.stderr)
     except EOFError as error:
         raise Unauthenticated("The input ended before the question was answered.") from error
 

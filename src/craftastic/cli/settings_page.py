@@ -62,4 +62,4 @@ def show(settings: Settings, *, as_json: bool) -> None:
 def _text(value: object) -> str:
     if value is None:
         return "-"
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return ",".join(map(str, value)) or "-" if isinstance(value, tuple) else str(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

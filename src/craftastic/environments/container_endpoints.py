@@ -4,16 +4,28 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
 from craftastic.accounts.current_user import CurrentUser
-from craftastic.environments.endpoints import Environments
-from craftastic.environments.service import Environment, EnvironmentStatus, acting_for
+from craftastic.environments.service import (
+    Environment,
+    EnvironmentService,
+    EnvironmentStatus,
+    acting_for,
+)
 from craftastic.errors import Unavailable
 from craftastic.http.wire import Wire
 
 router = APIRouter(prefix="/api/containers", tags=["containers"])
+
+
+def environment_service(request: Request) -> EnvironmentService:
+    service: EnvironmentService = request.state.environments
+    return service
+
+
+Environments = Annotated[EnvironmentService, Depends(environment_service)]
 
 STATES = {
     EnvironmentStatus.RUNNING: ("running", "Up"),

@@ -6,6 +6,7 @@ by the request's job, by the reconciler, in any server process.
 
 import hmac
 import secrets
+import unicodedata
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -77,8 +78,8 @@ __all__ = [
     "suggestions",
 ]
 
-CLAIM_S = 20.0
-CLAIM_RENEWAL_S = 5.0
+CLAIM_S = 15.0
+CLAIM_RENEWAL_S = 4.0
 CREATE_WAIT_S = 900.0
 START_WAIT_S = 180.0
 DELETE_WAIT_S = 60.0
@@ -285,8 +286,9 @@ class EnvironmentService:
         return [one for one in environments if one.sandbox_id is not None]
 
     async def is_name_free(self, owner: UserId, name: str) -> bool:
+        composed = unicodedata.normalize("NFC", name)
         async with self.database.read() as tx:
-            return not await EnvironmentRepository(tx).name_taken(owner, name)
+            return not await EnvironmentRepository(tx).name_taken(owner, composed)
 
     async def delete(self, owner: UserId, environment_id: UUID) -> Deleted:
         """Delete an environment with its sandbox and everything in it.

@@ -15,14 +15,19 @@ __all__ = ["ReconcileService", "Reconciler", "Status", "Step"]
 ENVIRONMENTS = "environments"
 SESSIONS = "sessions"
 ROUND_WAIT_S = 60.0
+ENVIRONMENTS_INTERVAL_S = 10.0
 
 
 def standard_reconcilers(
     environments: EnvironmentService, sessions: SessionService, interval_s: float
 ) -> list[Reconciler]:
-    """Return the rows of a server; a domain that adds a step adds a row."""
+    """Return the rows of a server; a domain that adds a step adds a row.
+
+    `interval_s` is the sessions'; environments take one question for all sandboxes of a runtime and
+    are looked at every `ENVIRONMENTS_INTERVAL_S` at the latest.
+    """
     return [
-        Reconciler(ENVIRONMENTS, environments.reconcile, interval_s),
+        Reconciler(ENVIRONMENTS, environments.reconcile, min(interval_s, ENVIRONMENTS_INTERVAL_S)),
         Reconciler(SESSIONS, sessions.reconcile, interval_s),
     ]
 

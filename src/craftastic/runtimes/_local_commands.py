@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -294,17 +294,19 @@ def _with_pipes(connection: socket.socket) -> tuple[Command, list[int]]:
 
 @dataclass(slots=True)
 class _Output:
-    """What is kept of one output, and whether more came than was wanted."""
+    """What is kept of both outputs together, and whether more came than was wanted."""
 
-    limit: int
-    kept: bytearray = field(default_factory=bytearray)
+    left: int
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
     truncated: bool = False
 
-    async def drain(self, read: Callable[[], Awaitable[bytes]]) -> None:
-        while data := await read():
-            room = self.limit - len(self.kept)
-            self.kept += data[:room]
-            self.truncated |= len(data) > room
+    async def drain(self, pipe: Pipe, kept: bytearray) -> None:
+        while data := await pipe.read():
+            room = min(self.left, len(data))
+            kept += data[:room]
+            self.left -= room
+            self.truncated |= room < len(data)
 
 
 async def run(
@@ -318,7 +320,7 @@ async def run(
     """Run one command to its end; see `Runtime.run`."""
     code = UNKNOWN_EXIT
     lost = False
-    stdout, stderr = _Output(max_output_bytes), _Output(max_output_bytes)
+    output = _Output(max_output_bytes)
     try:
         with anyio.fail_after(timeout_s):
             async with started(folder, argv) as command, anyio.create_task_group() as tasks:
@@ -326,8 +328,8 @@ async def run(
                     reason = f"{argv[0]}: {os.strerror(command.refusal)}\n"
                     return RunResult(command.exit_code or NOT_FOUND, b"", reason.encode())
                 tasks.start_soon(_feed, command, stdin)
-                tasks.start_soon(stdout.drain, command.receive_stdout)
-                tasks.start_soon(stderr.drain, command.receive_stderr)
+                tasks.start_soon(output.drain, command.stdout, output.stdout)
+                tasks.start_soon(output.drain, command.stderr, output.stderr)
                 code = await command.wait()
                 lost = command.lost
                 # What the command itself wrote is in the pipes by now, and is read at once; who
@@ -338,12 +340,7 @@ async def run(
         raise RunTimeout(message) from error
     if lost:
         raise SandboxGone("The sandbox ended while a command ran in it.")
-    return RunResult(
-        code,
-        bytes(stdout.kept),
-        bytes(stderr.kept),
-        truncated=stdout.truncated or stderr.truncated,
-    )
+    return RunResult(code, bytes(output.stdout), bytes(output.stderr), output.truncated)
 
 
 async def _feed(command: Command, data: bytes) -> None:

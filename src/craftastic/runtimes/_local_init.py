@@ -124,8 +124,9 @@ def _keep(connection: socket.socket) -> None:
 
 def _receive(connection: socket.socket) -> tuple[list[str], list[int]] | None:
     """Return the argument list and the three streams, or None when nobody asks anything."""
-    flags = socket.MSG_CMSG_CLOEXEC
-    received, streams, _, _ = socket.recv_fds(connection, 65536, STREAMS, flags)
+    received, streams, _, _ = socket.recv_fds(connection, 65536, STREAMS)
+    for one in streams:
+        os.set_inheritable(one, False)
     while len(received) < STREAMS + 1 or len(received) < 4 + _length(received):
         if not received or _length(received) > MAX_REQUEST_BYTES:
             return None

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 from uuid import UUID
 
 from craftastic.errors import Conflict
@@ -95,9 +96,7 @@ class Launcher:
                 return found
             if found is not None:
                 end(folder, found)
-            state = State(
-                self.instance, str(spec.environment_id), str(spec.owner_id), spec.name
-            )
+            state = State(self.instance, str(spec.environment_id), str(spec.owner_id), spec.name)
             # Before anything starts: a server that dies in between finds the folder again.
             write_state(folder, state)
             try:
@@ -196,7 +195,8 @@ def end(folder: Path, state: State) -> State:
         RuntimeUnavailable: Something would not end.
     """
     processes = [one for one in (state.init, *state.helpers) if one is not None]
-    if not all([one.end(END_S) for one in processes]):
+    alive = [one for one in processes if not one.end(END_S)]
+    if alive:
         raise RuntimeUnavailable("The sandbox did not end.")
     release(_group(UUID(state.environment_id)))
     with contextlib.suppress(FileNotFoundError):
@@ -321,12 +321,12 @@ def _told(fd: int) -> int | None:
     return None
 
 
-def _message() -> "tempfile._TemporaryFileWrapper[bytes]":
+def _message() -> IO[bytes]:
     """Return a file for what a tool says when it fails; nobody waits for its end."""
-    return tempfile.TemporaryFile()  # type: ignore[return-value] # noqa: SIM115
+    return tempfile.TemporaryFile()
 
 
-def _said(message: "tempfile._TemporaryFileWrapper[bytes]") -> str:
+def _said(message: IO[bytes]) -> str:
     message.seek(0)
     lines = message.read(MAX_MESSAGE).decode(errors="replace").splitlines()
     # pasta repeats everything to a system log that may not be there.

@@ -156,6 +156,7 @@ class LocalRuntime:
         ref = SandboxRef(NAME, str(spec.environment_id))
         async with self._locks[spec.environment_id]:
             await report(Progress("sandbox", "Starting the sandbox"))
+            failure: CraftasticError | None = None
             async with anyio.create_task_group() as tasks:
                 # Another program may have emptied the tables since: set again, meanwhile.
                 tasks.start_soon(self._set_rules)
@@ -196,7 +197,7 @@ class LocalRuntime:
         timeout_s: float = 30.0,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
     ) -> RunResult:
-        """Run one command; see `Runtime.run`. The limit is of each output."""
+        """Run one command; see `Runtime.run`. The limit is of both outputs together."""
         folder = self._running(sandbox)
         try:
             return await commands.run(
@@ -367,9 +368,7 @@ class LocalRuntime:
             )
         ]
         uid = os.geteuid() if self.single_user else self._settings.sandbox_uid_base + USERS - 1
-        return HostCheck(
-            uid, self._settings.local_share_network, self._firewall_trouble, commands_
-        )
+        return HostCheck(uid, self._settings.local_share_network, self._firewall_trouble, commands_)
 
     def _prepare_host(self) -> None:
         try:

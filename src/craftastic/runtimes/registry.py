@@ -71,6 +71,10 @@ class Runtimes(Mapping[str, Runtime]):
             self._made[name] = factory(self.settings, self.instance)
         return self._made[name]
 
+    def __contains__(self, name: object) -> bool:
+        # Mapping's own would make the driver to find out.
+        return name in self.factories
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.factories)
 

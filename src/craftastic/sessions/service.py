@@ -6,6 +6,7 @@ repeated, by the request, by an attach, or by the reconciler after a crash.
 
 import contextlib
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -280,7 +281,8 @@ class SessionService:
         Raises:
             EnvironmentNotFound: It is absent, deleted or somebody else's.
         """
-        return _name_availability(await self._live(owner, environment_id), name)
+        composed = unicodedata.normalize("NFC", name)
+        return _name_availability(await self._live(owner, environment_id), composed)
 
     async def check_branch(self, owner: UserId, environment_id: UUID, branch: str) -> Availability:
         """Tell whether a branch is free among the environment's living sessions.

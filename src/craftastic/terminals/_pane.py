@@ -17,6 +17,7 @@ from craftastic.terminals._tmux_commands import TMUX
 HEADER = struct.Struct("!BII")
 HELLO, DATA, BEGIN, END, EXIT = 1, 2, 3, 4, 5
 LONGEST_FRAME = 1 << 20
+LAST = 0x0A
 ENDED_NOTICES = frozenset({"exit"})
 
 
@@ -157,14 +158,15 @@ class PaneConnection:
         position = 0
         while len(buffer) - position >= HEADER.size:
             kind, generation, length = HEADER.unpack_from(buffer, position)
-            if length > LONGEST_FRAME or not HELLO <= kind <= EXIT:
+            end = position + HEADER.size + length
+            known = HELLO <= kind <= EXIT and length <= LONGEST_FRAME
+            if known and end >= len(buffer):
+                break
+            if not known or buffer[end] != LAST:
                 noise = bytes(buffer[position : position + 200]).decode("utf-8", "replace")
                 raise PaneLost(f"not a frame of the pump: {noise}")
-            end = position + HEADER.size + length
-            if end > len(buffer):
-                break
             self._frame(kind, generation, bytes(buffer[position + HEADER.size : end]))
-            position = end
+            position = end + 1
         del buffer[:position]
 
     def _frame(self, kind: int, generation: int, data: bytes) -> None:

@@ -4,7 +4,7 @@ The text of this file is the argument of `python3 -I -S -c`; it imports nothing 
 only those parts of the standard library that load in no time. The control client inherits standard
 input and output. The pane's bytes come through fifos that `pipe-pane` writes (one for each
 generation of the pipe, made ahead) and go to standard error in frames: kind, generation, length,
-bytes. A reader that is slow or stopped costs at most `LIMIT` bytes: beyond it the pipe is ended, so
+bytes, line feed. A reader that is slow or stopped costs at most `LIMIT` bytes: beyond it the pipe is ended, so
 tmux never buffers.
 """
 
@@ -21,6 +21,7 @@ HEADER = struct.Struct("!BII")
 HELLO, DATA, BEGIN, END, EXIT = 1, 2, 3, 4, 5
 LIMIT = 4 << 20
 CHUNK = 64 << 10
+LAST = b"\n"  # of every frame: a carrier that looks for an end mark holds no NUL back
 AHEAD = 4
 PREFIX = "pane."
 
@@ -75,7 +76,7 @@ class Pump:
             self.fifos[self.made] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def put(self, kind: int, generation: int, data: bytes = b"") -> None:
-        frame = HEADER.pack(kind, generation, len(data)) + data
+        frame = HEADER.pack(kind, generation, len(data)) + data + LAST
         self.waiting.append(memoryview(frame))
         self.size += len(frame)
 
@@ -177,11 +178,13 @@ def serve(pump: Pump, child: int, errors: int) -> None:
 
 def main(run_dir: str, *command: str) -> None:
     remove_stale(run_dir)
-    folder = os.path.join(run_dir, f"{PREFIX}{os.getpid()}.{os.urandom(6).hex()}")
-    os.mkdir(folder, 0o700)
+    name = f"{os.getpid()}.{os.urandom(6).hex()}"
+    folder, draft = os.path.join(run_dir, PREFIX + name), os.path.join(run_dir, f"new.{name}")
+    os.mkdir(draft, 0o700)
     try:
-        lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(os.path.join(draft, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(draft, folder)  # under its own name only once it is locked
         pump = Pump(folder, 2)
         pump.make_ahead()
         pump.put(HELLO, 0, folder.encode())

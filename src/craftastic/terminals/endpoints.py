@@ -29,6 +29,8 @@ SIGN_IN_CHECK_S = 4.0
 FIRST_SIZE_S = 0.25
 """A first snapshot of the viewer's own size is worth this wait."""
 STALLED_S = 60.0
+LAST_WORDS_S = 10.0
+"""How long what a client typed before it went away may take to arrive."""
 INPUT_BYTES_PER_S = 1 << 20
 INPUT_BURST = 2 << 20
 MAX_REASON_BYTES = 120
@@ -160,8 +162,10 @@ class Connection:
         while True:
             message = await self.socket.receive()
             if message["type"] == "websocket.disconnect":
-                self.result = GONE
-                tasks.cancel_scope.cancel()
+                # What was typed before the tab was shut still arrives: `_obey` ends after it.
+                frames.close()
+                await anyio.sleep(LAST_WORDS_S)
+                await self._first(tasks, _just(GONE))
                 return
             frame = self.codec.decode(message.get("text"), message.get("bytes"))
             if isinstance(frame, protocol.TooBig):
@@ -238,10 +242,12 @@ class Connection:
         return RESTARTING
 
     async def _send(self, frame: protocol.Frame) -> None:
-        if isinstance(frame, str):
-            await self.socket.send({"type": "websocket.send", "text": frame})
-        else:
-            await self.socket.send({"type": "websocket.send", "bytes": frame})
+        kind = "text" if isinstance(frame, str) else "bytes"
+        try:
+            await self.socket.send({"type": "websocket.send", kind: frame})
+        except (WebSocketDisconnect, RuntimeError):
+            # `_receive` learns of it too, and ends everything when what was typed has arrived.
+            await anyio.sleep_forever()
 
     def _origin_allowed(self) -> bool:
         """Browsers say where a page is from; what says nothing is no browser."""

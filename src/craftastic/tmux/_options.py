@@ -82,6 +82,12 @@ def options(history_lines: int) -> list[str]:
         for name, value in table.items():
             words += [";", "set-option", flags, name, value]
     words += [";", "set-environment", "-g", "COLORTERM", "truecolor"]
-    for table in ("prefix", "root"):  # no key is tmux's
-        words += [";", "unbind-key", "-aq", "-T", table]
     return words
+
+
+NO_KEYS = [
+    part for table in ("prefix", "root") for part in (";", "unbind-key", "-aq", "-T", table)
+]
+"""No key is tmux's. At the end of a line only: where a table has gone already, tmux fails without
+a word and drops what follows.
+"""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from craftastic.errors import Unavailable
 from craftastic.runtimes.base import RUN_DIR, RunResult, Runtime, SandboxRef
-from craftastic.tmux._options import SCRIPT, options
+from craftastic.tmux._options import NO_KEYS, SCRIPT, options
 
 SOCKET_NAME = "tmux.sock"
 _GONE = (b"no server running", b"error connecting", b"can't find session", b"session not found")
@@ -65,7 +65,7 @@ class TmuxService:
         # sandbox could have changed.
         argv = ["bash", "-c", SCRIPT, "bash", self.socket(), name, directory]
         result = await self._runtime(sandbox).spawn(
-            sandbox, [*argv, *options(self.history_lines), ";", *create], timeout_s=20
+            sandbox, [*argv, *options(self.history_lines), ";", *create, *NO_KEYS], timeout_s=20
         )
         if result.exit_code != 0:
             raise TmuxRefused(f"The terminal could not be started: {_reason(result)}")

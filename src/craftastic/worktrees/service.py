@@ -11,7 +11,7 @@ from uuid import UUID
 
 import anyio
 
-from craftastic.errors import Conflict, CraftasticError
+from craftastic.errors import Conflict, CraftasticError, Unavailable
 from craftastic.runtimes.base import (
     GATEWAY_HOST,
     HOME,
@@ -41,6 +41,7 @@ __all__ = [
     "CloneFailed",
     "Cloned",
     "Kept",
+    "RepositoryBusy",
     "RepositoryCorrupt",
     "RepositoryMissing",
     "Unsaved",
@@ -84,6 +85,12 @@ class WorktreeLocked(WorktreeRefused):
     code = "WORKTREE_LOCKED"
 
 
+class RepositoryBusy(Unavailable):
+    """Another operation holds the repository for long; trying again helps."""
+
+    code = "REPOSITORY_BUSY"
+
+
 class RepositoryMissing(Conflict):
     """The sandbox has no clone, or lost it; cloning again is the way on."""
 
@@ -106,7 +113,7 @@ REFUSALS: dict[str, type[CraftasticError]] = {
     "in_use": BranchInUseElsewhere,
     "conflict": BranchConflict,
     "locked": WorktreeLocked,
-    "busy": WorktreeRefused,
+    "busy": RepositoryBusy,
     "repository_missing": RepositoryMissing,
     "repository_corrupt": RepositoryCorrupt,
 }

@@ -87,7 +87,7 @@ def test_keys_that_others_can_read_are_told(tmp_path: Path) -> None:
 def test_a_data_folder_that_everybody_can_write_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    folder.chmod(0o777)  # noqa: S103
+    folder.chmod(0o777)
 
     found = doctor._folders(Settings.model_validate({"data_dir": folder}))
 

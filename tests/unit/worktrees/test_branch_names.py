@@ -22,7 +22,7 @@ def NFC(text: str) -> str:  # noqa: N802
 
 COMPONENTS = st.text(
     st.one_of(
-        st.sampled_from("aAbBéÉßſKÅ-_%2eE@#;$'\"+.{}"),
+        st.sampled_from("aAbBéÉß\u017fKÅ-_%2eE@#;$'\"+.{}"),
         st.characters(categories=["L", "N", "P", "S"], exclude_characters="~^:?*[\\/"),
     ),
     min_size=1,
