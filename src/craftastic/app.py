@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TypedDict
@@ -28,9 +28,10 @@ from craftastic.keys import Keys, load_keys
 from craftastic.metrics import Metrics
 from craftastic.migrations import runner
 from craftastic.reconcile import endpoints as reconcile_endpoints
-from craftastic.reconcile.service import ReconcileService, standard_reconcilers
+from craftastic.reconcile.service import Reconciler, ReconcileService, standard_reconcilers
 from craftastic.runtimes.base import Runtime, RuntimeUnavailable
 from craftastic.runtimes.registry import Runtimes, build_runtimes
+from craftastic.runtimes.self_test import self_test
 from craftastic.sessions import endpoints as sessions_endpoints
 from craftastic.sessions.service import SessionLists, SessionService
 from craftastic.settings import Settings, load_settings
@@ -39,7 +40,10 @@ from craftastic.terminals.service import TerminalService
 from craftastic.tmux.service import TmuxService
 from craftastic.worktrees.service import WorktreeService
 
+Step = Callable[[], Awaitable[None]]
+
 PREPARE_RETRY_S = 15.0
+FORGET_INTERVAL_S = 3600.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -128,7 +132,9 @@ async def running(
             single_user=lambda: _only_one_user(runtimes),
             refresh_ttl_s=settings.refresh_token_ttl_s,
         )
-        worktrees = WorktreeService(runtimes, settings.gateway_port)
+        worktrees = WorktreeService(
+            runtimes, settings.gateway_port, clone_timeout_s=settings.git_timeout_s
+        )
         tmux = TmuxService(runtimes, settings.terminal_history_lines)
         environments = EnvironmentService(
             database,
@@ -150,10 +156,14 @@ async def running(
         )
         terminals = TerminalService(database, runtimes, sessions, accounts, clock, settings)
         reconcile = ReconcileService(
-            standard_reconcilers(environments, sessions, settings.reconcile_interval_s), clock
+            [
+                *standard_reconcilers(environments, sessions, settings.reconcile_interval_s),
+                Reconciler("accounts", _forget_expired(accounts), FORGET_INTERVAL_S),
+            ],
+            clock,
         )
         readiness.add("database", database.ping)
-        readiness.add("runtime", lambda: _runtime_answers(runtimes.default))
+        readiness.add("runtime", lambda: _runtime_answers(runtimes))
         gateway = build_gateway(settings, environments)
         stack.push_async_callback(gateway.aclose)
         listener = GatewayListener(gateway, settings.gateway_port)
@@ -163,7 +173,8 @@ async def running(
         stack.callback(listener.stop)
         for runtime in await _runtimes_in_use(runtimes, environments):
             background.start_soon(listener.serve, runtime, background)
-            background.start_soon(_prepare, runtime)
+            background.start_soon(_prepare, runtimes, runtime, settings)
+        await sessions.forget_viewers()
         await stack.enter_async_context(environments.running())
         await stack.enter_async_context(terminals.running())
         await stack.enter_async_context(reconcile.running())
@@ -205,30 +216,43 @@ def _only_one_user(runtimes: Runtimes) -> str | None:
     return None
 
 
-async def _runtime_answers(runtime: Runtime) -> None:
+async def _runtime_answers(runtimes: Runtimes) -> None:
+    runtime = runtimes.default
+    if runtime.name in runtimes.refused:
+        raise RuntimeUnavailable(f"sandboxes do not work: {runtimes.refused[runtime.name]}")
     failed = [finding for finding in await runtime.check() if finding.ok is False]
     if failed:
         raise RuntimeUnavailable("; ".join(finding.message for finding in failed))
 
 
-async def _runtimes_in_use(
-    runtimes: Runtimes, environments: EnvironmentService
-) -> list[Runtime]:
+async def _runtimes_in_use(runtimes: Runtimes, environments: EnvironmentService) -> list[Runtime]:
     names = {runtimes.default_name, *await environments.runtimes_in_use()}
     return [runtimes[name] for name in sorted(names) if name in runtimes]
 
 
-async def _prepare(runtime: Runtime) -> None:
-    """Make what the runtime's sandboxes need before the first one asks for it."""
+async def _prepare(runtimes: Runtimes, runtime: Runtime, settings: Settings) -> None:
+    """Make what the runtime's sandboxes need before the first one asks, and try one."""
     while True:
         try:
             await runtime.prepare()
+            reason = await self_test(runtime) if settings.sandbox_self_test else None
         except CraftasticError as error:
             log.warning("runtime is not ready", runtime=runtime.name, reason=error.message)
             await anyio.sleep(PREPARE_RETRY_S)
         else:
-            log.info("runtime is ready", runtime=runtime.name)
-            return
+            break
+    if reason is None:
+        log.info("runtime is ready", runtime=runtime.name)
+    else:
+        runtimes.refused[runtime.name] = reason
+        log.error("sandboxes do not work: none is made", runtime=runtime.name, reason=reason)
+
+
+def _forget_expired(accounts: AccountService) -> Step:
+    async def step() -> None:
+        await accounts.forget_expired()
+
+    return step
 
 
 async def _announce(settings: Settings, accounts: AccountService) -> None:

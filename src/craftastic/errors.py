@@ -73,8 +73,15 @@ class TooLarge(CraftasticError):
 class RateLimited(CraftasticError):
     code = "RATE_LIMITED"
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0, **context: object) -> None:
-        super().__init__(message, **context)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 1.0,
+        details: str | None = None,
+        **context: object,
+    ) -> None:
+        super().__init__(message, details=details, answer=None, **context)
         self.retry_after_s = retry_after_s
 
 

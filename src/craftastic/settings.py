@@ -27,7 +27,11 @@ def parse_bytes(value: object) -> object:
 
 
 def split_commas(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    return (
+        [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, str)
+        else value
+    )
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
@@ -51,7 +55,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="CRAFTASTIC_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="CRAFTASTIC_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     host: str = Field("127.0.0.1", description="Address of the API listener.")
@@ -92,7 +100,7 @@ class Settings(BaseSettings):
     cors_origin: Words = Field(
         (),
         validation_alias=AliasChoices("CORS_ORIGIN", "CRAFTASTIC_CORS_ORIGIN"),
-        description="Origins that browsers may call from, separated by commas; the public URL only when unset.",
+        description="Origins that browsers may call from, with commas; the public URL when unset.",
     )
     docker_host: str | None = Field(
         None,
@@ -124,7 +132,7 @@ class Settings(BaseSettings):
     sandbox_uid_base: int = Field(
         200_000,
         ge=1000,
-        description="First of 65,536 user ids, one for each environment, when the server runs as root.",
+        description="First of 65,536 user ids: one for each environment of a server run by root.",
     )
     sandbox_self_test: bool = Field(
         True, description="Try tmux and a commit in a scratch sandbox before serving."
@@ -153,7 +161,8 @@ class Settings(BaseSettings):
         (), description="Addresses of proxies whose forwarded headers count, separated by commas."
     )
     local_share_network: bool = Field(
-        False, description="Let `local` sandboxes share the host's network; not safe for strangers' code."
+        False,
+        description="Let `local` sandboxes share the host's network; not safe for strangers' code.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
@@ -165,7 +174,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("LOG_FORMAT", "CRAFTASTIC_LOG_FORMAT"),
         description="`json`, `console`, or by whether standard error is a terminal.",
     )
-    access_token_ttl_s: int = Field(900, ge=60, le=3600, description="Life of access tokens, seconds.")
+    access_token_ttl_s: int = Field(
+        900, ge=60, le=3600, description="Life of access tokens, seconds."
+    )
     refresh_token_ttl_s: int = Field(
         30 * 86400, ge=3600, description="Life of refresh tokens, in seconds."
     )
@@ -231,4 +242,4 @@ def load_settings() -> Settings:
     Raises:
         pydantic.ValidationError: See `Settings`.
     """
-    return Settings()
+    return Settings.model_validate({})

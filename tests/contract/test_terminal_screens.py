@@ -104,6 +104,7 @@ async def test_a_full_screen_agent_with_joins_at_random_moments(rig: Rig) -> Non
         while not watcher.shows("still"):
             late.append(running.watch())
             await anyio.sleep(chance.random() * 0.1)
+        running.hub.snapshot = None
         late.append(running.watch())
         await until(lambda: late[-1].snapshot, "the last snapshot")
         for one in late[-4:]:

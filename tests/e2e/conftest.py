@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.e2e.harness import Server
 from tests.fakes.git_http_server import GitHttpServer
 
@@ -19,7 +20,16 @@ def own_history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     bare = root / "craftastic.git"
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
     subprocess.run(
-        ["git", "-C", str(PROJECT), "push", "-q", str(bare), "HEAD:refs/heads/main", "HEAD:refs/heads/topic"],
+        [
+            "git",
+            "-C",
+            str(PROJECT),
+            "push",
+            "-q",
+            str(bare),
+            "HEAD:refs/heads/main",
+            "HEAD:refs/heads/topic",
+        ],
         check=True,
     )
     with GitHttpServer(root) as server:

@@ -25,7 +25,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 PASSWORD = "correct horse battery staple 42"
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()*+][0-9A-Za-z]|[@-Z\\-_a-z=>])")
+ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()*+][0-9A-Za-z]|[@-Z\\-_a-z=>])"
+)
 
 
 def free_port() -> int:
@@ -57,7 +59,9 @@ async def until(
 class Server:
     """One `craftastic serve` process that can be killed and started again on the same state."""
 
-    def __init__(self, data_dir: Path, *, runtime: str, database_url: str | None, **more: str) -> None:
+    def __init__(
+        self, data_dir: Path, *, runtime: str, database_url: str | None, **more: str
+    ) -> None:
         self.port = free_port()
         self.gateway_port = free_port()
         self.data_dir = data_dir
@@ -163,7 +167,10 @@ class Api:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         await self.client.aclose()
 
@@ -176,7 +183,9 @@ class Api:
         self.signed_in(answer.json()["data"])
 
     async def login(self, email: str) -> None:
-        answer = await self.client.post("/api/auth/login", json={"email": email, "password": PASSWORD})
+        answer = await self.client.post(
+            "/api/auth/login", json={"email": email, "password": PASSWORD}
+        )
         assert answer.status_code == 200, answer.text
         self.signed_in(answer.json()["data"])
 
@@ -200,7 +209,9 @@ class Api:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    async def environment(self, name: str, url: str | None = None, branch: str = "main") -> dict[str, Any]:
+    async def environment(
+        self, name: str, url: str | None = None, branch: str = "main"
+    ) -> dict[str, Any]:
         body: dict[str, Any] = {"userId": self.user["id"], "name": name, "branch": branch}
         if url:
             body["repositoryUrl"] = url
@@ -316,19 +327,29 @@ class Viewer:
 
     async def shows(self, what: str, timeout_s: float = 30.0) -> None:
         try:
-            await until(lambda: what in self.text or self._over(what), f"{what!r} on the terminal", timeout_s=timeout_s)
+            await until(
+                lambda: what in self.text or self._over(what),
+                f"{what!r} on the terminal",
+                timeout_s=timeout_s,
+            )
         except AssertionError as error:
-            raise AssertionError(f"{error}; the terminal shows {self.text[-1500:]!r}; ended {self.ended}") from error
+            raise AssertionError(
+                f"{error}; the terminal shows {self.text[-1500:]!r}; ended {self.ended}"
+            ) from error
 
     def _over(self, what: str) -> bool:
         if self.ended is not None and what not in self.text:
-            raise AssertionError(f"the socket closed {self.ended} before {what!r}: {self.text[-1500:]!r}")
+            raise AssertionError(
+                f"the socket closed {self.ended} before {what!r}: {self.text[-1500:]!r}"
+            )
         return False
 
     async def run(self, command: str, timeout_s: float = 30.0) -> str:
         """Type a command and return its output, framed by marks that the echo does not contain."""
         mark = secrets.token_hex(4)
-        await self.type(f"printf '%s\\n' 'be''gin{mark}'; {command}; printf '%s\\n' 'e''nd{mark}'\r")
+        await self.type(
+            f"printf '%s\\n' 'be''gin{mark}'; {command}; printf '%s\\n' 'e''nd{mark}'\r"
+        )
         await self.shows(f"end{mark}", timeout_s)
         found = re.findall(rf"begin{mark}\n(.*?)end{mark}", self.text, re.DOTALL)
         assert found, self.text[-1500:]

@@ -6,6 +6,7 @@ import signal
 import anyio
 import httpx
 import pytest
+
 from tests.e2e.harness import Api, Server, Viewer, until
 
 LINES = 30_000
@@ -28,7 +29,7 @@ def viewer(server: Server, api: Api, session: dict[str, str], *, v2: bool = True
 async def test_a_repository_becomes_shells_that_survive_everything(
     server: Server, own_history: str
 ) -> None:
-    dice = random.Random(7)
+    dice = random.Random(7)  # noqa: S311 - repeatable, not secret
     api = await signed_in(server)
     environment = await api.environment("own", own_history)
     assert environment["status"] == "running"
@@ -106,7 +107,11 @@ async def test_a_repository_becomes_shells_that_survive_everything(
 
     assert await api.delete(f"/api/environments/{environment['id']}") == {"success": True}
     assert (await api.client.get(f"/api/environments/{environment['id']}")).status_code == 404
-    left = [path for name in ("repos", "worktrees", "homes") for path in (server.data_dir / name).glob("*")]
+    left = [
+        path
+        for name in ("repos", "worktrees", "homes")
+        for path in (server.data_dir / name).glob("*")
+    ]
     assert left == []
     await api.client.aclose()
 
@@ -139,7 +144,9 @@ async def test_the_network_of_a_sandbox_is_verified(server: Server) -> None:
         environment = await api.environment("alone")
 
         async def verdict() -> str:
-            return str((await api.get(f"/api/environments/{environment['id']}")).get("isolation") or "")
+            return str(
+                (await api.get(f"/api/environments/{environment['id']}")).get("isolation") or ""
+            )
 
         assert await until(verdict, "the verdict of the probe") == "network isolation: verified"
 

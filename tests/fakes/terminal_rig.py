@@ -3,6 +3,7 @@
 import codecs
 import copy
 import os
+import re
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,6 +17,8 @@ from craftastic.clock import SystemClock
 from craftastic.runtimes.base import Runtime, SandboxRef, Stream
 from craftastic.terminals._hub import Hub
 from craftastic.terminals._pane import attach_command
+from craftastic.terminals._sgr import PLAIN
+from craftastic.terminals._snapshot import paint
 from craftastic.terminals._viewer import Bytes, Ended, Role, Size, Snapshot, Viewer
 from craftastic.tmux.service import TmuxService
 
@@ -101,6 +104,7 @@ class Watcher:
     pieces: list[bytes] = field(default_factory=list[bytes])
     following: int = 0
     kinds: list[str] = field(default_factory=list[str])
+    recent: bytearray = field(default_factory=bytearray)
     ended: Ended | None = None
     sizes: list[Size] = field(default_factory=list[Size])
     stalled: bool = False
@@ -118,9 +122,11 @@ class Watcher:
         self.kinds.append(type(item).__name__)
         if isinstance(item, Snapshot):
             self.snapshot, self.pieces, self.following = item, [], item.number
+            self._remember(item.data)
         elif isinstance(item, Bytes):
             assert item.number == self.following, "bytes are missing or came twice"
             self.pieces.append(item.data)
+            self._remember(item.data)
             self.following += len(item.data)
         elif isinstance(item, Size):
             self.sizes.append(item)
@@ -137,11 +143,13 @@ class Watcher:
         emulator.feed(self.raw)
         return emulator
 
+    def _remember(self, data: bytes) -> None:
+        self.recent += data
+        del self.recent[:-RECENT]
+
     def shows(self, text: str) -> bool:
-        """Whether what came lately contains this text, as bytes (an emulator would be slow)."""
-        if self.snapshot is None:
-            return False
-        return text.encode() in (self.snapshot.data[-RECENT:] + self.raw)[-RECENT:]
+        """Tell whether what came lately contains this text (an emulator would be slow)."""
+        return text.encode() in self.recent
 
 
 @dataclass
@@ -183,10 +191,10 @@ class Rig:
     async def screen(self) -> tuple[list[str], tuple[int, int]]:
         """Return tmux's own screen and cursor."""
         target = f"={self.session}:"
-        text = await self.control("capture-pane", "-p", "-t", target)
+        text = await self.control("capture-pane", "-p", "-e", "-t", target)
         place = await self.control("display-message", "-p", "-t", target, "#{cursor_x} #{cursor_y}")
         column, row = place.split()
-        return [line.rstrip() for line in text.split("\n")[:-1]], (int(column), int(row))
+        return _plain(text), (int(column), int(row))
 
     @asynccontextmanager
     async def hub(self) -> AsyncGenerator["RunningHub"]:
@@ -202,6 +210,12 @@ class Rig:
     async def end(self) -> None:
         with anyio.CancelScope(shield=True):
             await self.control("kill-server")
+
+
+def _plain(capture: str) -> list[str]:
+    """Return captured lines without their sequences, line drawing as what it shows."""
+    text = paint(capture.encode(), PLAIN)[0].decode()
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;:]*m", "", text).split("\r\n")[:-1]]
 
 
 @dataclass

@@ -133,6 +133,16 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = WAI
             await anyio.sleep(0.02)
 
 
+async def settled(database: Database) -> None:
+    """Wait until no job works on any environment."""
+
+    async def idle() -> bool:
+        busy = "SELECT 1 FROM environments WHERE claimed_by <> '' OR isolation IS NULL"
+        return await rows(database, busy) == []
+
+    await until(idle)
+
+
 async def rows(database: Database, sql: str, **values: object) -> list[tuple[object, ...]]:
     async with database.read() as tx:
         return [tuple(row) for row in await tx.execute(sqlalchemy.text(sql), values)]

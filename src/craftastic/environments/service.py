@@ -54,6 +54,7 @@ from craftastic.runtimes.base import (
     SandboxSummary,
 )
 from craftastic.runtimes.registry import Runtimes
+from craftastic.runtimes.self_test import is_self_test
 from craftastic.settings import Settings
 from craftastic.worktrees.service import CloneFailed, Unsaved, WorktreeService, check_branch
 
@@ -245,6 +246,7 @@ class EnvironmentService:
         if url is not None:
             await self.check_upstream(url)
         chosen = self._runtime(runtime or self.runtimes.default.name)
+        self._refuse_broken(chosen)
         await self._refuse_second_user(owner, chosen)
         try:
             async with self.database.begin() as tx:
@@ -631,7 +633,7 @@ class EnvironmentService:
         async with self.database.read() as tx:
             known = await EnvironmentRepository(tx).ids()
         for stray in found.values():
-            if stray.environment_id not in known:
+            if stray.environment_id not in known and not is_self_test(stray.environment_id):
                 log.warning("stray sandbox removed", sandbox=stray.ref.id, runtime=runtime.name)
                 # Its storage stays: it may hold somebody's only copy of something.
                 await runtime.remove(_stray_spec(stray), storage=False)
@@ -778,6 +780,13 @@ class EnvironmentService:
 
     def _runtime(self, name: str) -> Runtime:
         return self.runtimes[name]
+
+    def _refuse_broken(self, runtime: Runtime) -> None:
+        if (reason := self.runtimes.refused.get(runtime.name)) is not None:
+            raise RuntimeUnavailable(
+                f"Sandboxes of the runtime {runtime.name!r} do not work on this server.",
+                details=reason,
+            )
 
     def _spec(self, environment: Environment) -> SandboxSpec:
         return SandboxSpec(

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from craftastic.runtimes import _local_seccomp
 from craftastic.runtimes._local_launch import tool
@@ -159,9 +158,7 @@ class HostCheck:
 
 def attempt(argv: Sequence[str], uid: int) -> tuple[int, str]:
     """Run a program of the host to its end as a user; return its exit code and what it said."""
-    identity: dict[str, Any] = {}
-    if uid != os.geteuid():
-        identity = {"user": uid, "group": uid, "extra_groups": []}
+    user = None if uid == os.geteuid() else uid
     try:
         done = subprocess.run(
             list(argv),
@@ -171,7 +168,9 @@ def attempt(argv: Sequence[str], uid: int) -> tuple[int, str]:
             timeout=TRIAL_S,
             env={"PATH": TOOL_PATH, "LC_ALL": "C"},
             cwd="/",
-            **identity,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return 1, str(error)

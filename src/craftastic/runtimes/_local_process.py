@@ -48,7 +48,8 @@ class Identity:
         return (
             self.boot == boot_id()
             and _start_time(self.pid) == self.started
-            and (not self.namespace or _namespace(self.pid) == self.namespace)
+            # Where it cannot be read (a process that shut itself in), the rest has to do.
+            and _namespace(self.pid) in {"", self.namespace}
         )
 
     def end(self, wait_s: float) -> bool:

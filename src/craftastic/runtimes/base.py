@@ -171,7 +171,10 @@ class Isolation:
     def summary(self) -> str:
         if self.verified:
             return "network isolation: verified"
-        what = [*(f"open: {one}" for one in self.open), *(f"not checked: {one}" for one in self.unchecked)]
+        what = [
+            *(f"open: {one}" for one in self.open),
+            *(f"not checked: {one}" for one in self.unchecked),
+        ]
         return "network isolation: not verified; " + "; ".join(what)
 
 
@@ -298,9 +301,7 @@ class Runtime(Protocol):
         """
         ...
 
-    def open(
-        self, sandbox: SandboxRef, argv: Sequence[str]
-    ) -> AbstractAsyncContextManager[Stream]:
+    def open(self, sandbox: SandboxRef, argv: Sequence[str]) -> AbstractAsyncContextManager[Stream]:
         """Start one long-running command and stream to and from it.
 
         Leaving the context ends the command; so does the death of the server.

@@ -44,6 +44,7 @@ class Runtimes(Mapping[str, Runtime]):
         default_name: Runtime of new environments.
         reason: Why it is that one, in plain words.
         factories: Name to factory.
+        refused: Name to the reason why the start-up self-test failed.
     """
 
     settings: Settings
@@ -52,6 +53,7 @@ class Runtimes(Mapping[str, Runtime]):
     reason: str
     factories: Mapping[str, Factory] = field(default_factory=lambda: FACTORIES)
     _made: dict[str, Runtime] = field(default_factory=dict[str, Runtime])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def default(self) -> Runtime:

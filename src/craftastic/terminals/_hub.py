@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 from craftastic.clock import Clock
 from craftastic.runtimes.base import RuntimeUnavailable, SandboxExhausted, SandboxGone, Stream
 from craftastic.terminals._control import Notice, Reply
-from craftastic.terminals._feed import Lease, PaneFeed
+from craftastic.terminals._feed import PaneFeed
 from craftastic.terminals._output import Output, remember
 from craftastic.terminals._pane import PaneConnection, PaneLost
 from craftastic.terminals._ring import Ring
@@ -34,12 +34,20 @@ SNAPSHOT_INTERVAL_S = 0.1
 SNAPSHOT_SHARE = 5
 """A snapshot is taken at most once in this many times the time that the last one took."""
 QUIET_S = 1.0
+FLOOD_ENDS_S = 0.2
 MAX_TYPED = 256 << 10
 """Bytes of input that may wait for tmux; whoever types more waits."""
 FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 5.0
 GIVE_UP_S = 60.0
 STABLE_S = 10.0
+
+
+class Lease(Protocol):
+    """The right to the pane's pipe, of which tmux has one for all servers."""
+
+    @property
+    def held(self) -> bool: ...
 
 
 class Source(Protocol):
@@ -87,6 +95,8 @@ class Hub:
         self.ended: Ended | None = None
         self.ready = anyio.Event()
         self.typed = False
+        self.floods = 0
+        """How often the pipe was taken."""
         self._source = source
         self._lease = lease
         self._clock = clock
@@ -114,6 +124,11 @@ class Hub:
     @property
     def epoch(self) -> int:
         return self._output.epoch
+
+    @property
+    def piped(self) -> bool:
+        """Whether the bytes come by the pipe now."""
+        return self._feed is not None and self._feed.piped
 
     def want_snapshot(self) -> None:
         self._wanted.set()
@@ -266,7 +281,7 @@ class Hub:
     async def _hold(self, stream: Stream) -> None:
         feed = PaneFeed(
             self._output,
-            self._lease,
+            clock=self._clock.monotonic,
             changed=self._more_output,
             broken=self._on_break,
             noticed=self._on_notice,
@@ -288,11 +303,12 @@ class Hub:
         tasks.cancel_scope.cancel()
 
     async def _serve(self, connection: PaneConnection, feed: PaneFeed) -> None:
+        await connection.attached.wait()
+        await connection.greeted.wait()
         shape = quote("#{pane_id} #{window_width} #{window_height}")
         target = quote(f"={self._source.session}")
         replies = await connection.call(f"list-panes -s -t {target} -F {shape}".encode())
         feed.pane, self.size = _lowest_pane(replies)
-        await connection.greeted.wait()
         self._connection, self._feed = connection, feed
         self._connected.set()
         self.ready.set()
@@ -300,6 +316,7 @@ class Hub:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._until_lost, tasks, self._keep_size, connection, feed)
             tasks.start_soon(self._until_lost, tasks, self._keep_modes, connection, feed)
+            tasks.start_soon(self._until_lost, tasks, self._keep_way, connection, feed)
             tasks.start_soon(self._until_lost, tasks, self._keep_snapshots, connection, feed)
         raise self._lost
 
@@ -336,13 +353,29 @@ class Hub:
             self._wake_all()
             await anyio.sleep(RESIZE_INTERVAL_S)
 
+    async def _keep_way(self, connection: PaneConnection, feed: PaneFeed) -> None:
+        """Use the pipe while a program floods a viewer that is alone.
+
+        With several, the slow ones will need snapshots, and each would cut the pipe for all.
+        """
+        while True:
+            await feed.flooded.wait()
+            if not self._lease.held or len(self.viewers) > 1:
+                await anyio.sleep(FLOOD_ENDS_S)
+                feed.flooded = anyio.Event()
+                continue
+            await feed.to_pipe(connection)
+            self.floods += feed.piped
+            while feed.piped:
+                await anyio.sleep(FLOOD_ENDS_S)
+                if feed.quiet_s >= FLOOD_ENDS_S and not await feed.to_control(connection):
+                    await anyio.sleep(1)
+
     async def _keep_modes(self, connection: PaneConnection, feed: PaneFeed) -> None:
         """Leave the modes with the session, where the next server finds them."""
         seen = -1
         while True:
             await anyio.sleep(QUIET_S)
-            if feed.may_take_pipe:
-                self.want_snapshot()
             if self.ring.end == seen:
                 continue
             quiet, seen = self.ring.end, self.ring.end

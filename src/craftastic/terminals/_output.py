@@ -38,6 +38,8 @@ class Output:
         self.ring = Ring(capacity)
         self.tracker = ModeTracker()
         self.epoch = 0
+        self.watched = False
+        """Whether the modes were followed before."""
         self._clock = clock
         self._filter = OutputFilter()
 

@@ -15,10 +15,17 @@ from craftastic.terminals._control import ControlParser, Notice, PaneOutput, Rep
 from craftastic.terminals._tmux_commands import TMUX
 
 HEADER = struct.Struct("!BII")
-HELLO, DATA, BEGIN, END, EXIT = 1, 2, 3, 4, 5
+HELLO, DATA, BEGIN, END, EXIT, MARK = 1, 2, 3, 4, 5, 6
 LONGEST_FRAME = 1 << 20
 LAST = 0x0A
-ENDED_NOTICES = frozenset({"exit"})
+GIVE = (
+    "import _socket,sys;s=_socket.socket(1,2);s.connect(sys.argv[1]);"
+    "s.sendmsg([sys.argv[2].encode()],[(1,1,bytes(4))])"
+)
+"""What `pipe-pane` starts: it hands its input, tmux's pipe, over to the pump and ends.
+
+1 is AF_UNIX, SOL_SOCKET and SCM_RIGHTS, 2 is SOCK_DGRAM, and four zero bytes are descriptor 0.
+"""
 
 
 class Listener(Protocol):
@@ -29,6 +36,8 @@ class Listener(Protocol):
     def pipe_bytes(self, generation: int, data: bytes) -> None: ...
 
     def pipe_ended(self, generation: int, reason: bytes) -> None: ...
+
+    def pipe_marked(self) -> None: ...
 
     def control_bytes(self, pane: str, data: bytes) -> None: ...
 
@@ -81,6 +90,8 @@ class PaneConnection:
         self.folder = ""
         self.greeted = anyio.Event()
         """Set when `folder` is known."""
+        self.attached = anyio.Event()
+        """Set when tmux has made the client one of the session's; before, commands are lost."""
 
     async def read_replies(self) -> None:
         """Read tmux's answers until the connection ends.
@@ -97,6 +108,8 @@ class PaneConnection:
                     self._listener.control_bytes(event.pane, event.data)
                 else:
                     self._exited = self._exited or event.name == "exit"
+                    if event.name == "session-changed":
+                        self.attached.set()
                     self._listener.notice(event)
         raise PaneLost(self.message, exited=self._exited)
 
@@ -159,7 +172,7 @@ class PaneConnection:
         while len(buffer) - position >= HEADER.size:
             kind, generation, length = HEADER.unpack_from(buffer, position)
             end = position + HEADER.size + length
-            known = HELLO <= kind <= EXIT and length <= LONGEST_FRAME
+            known = HELLO <= kind <= MARK and length <= LONGEST_FRAME
             if known and end >= len(buffer):
                 break
             if not known or buffer[end] != LAST:
@@ -176,6 +189,8 @@ class PaneConnection:
             self._listener.pipe_began(generation)
         elif kind == END:
             self._listener.pipe_ended(generation, data)
+        elif kind == MARK:
+            self._listener.pipe_marked()
         elif kind == HELLO:
             self.folder = data.decode("utf-8", "replace")
             self.greeted.set()

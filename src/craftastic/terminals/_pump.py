@@ -2,15 +2,17 @@
 
 The text of this file is the argument of `python3 -I -S -c`; it imports nothing of the project and
 only those parts of the standard library that load in no time. The control client inherits standard
-input and output. The pane's bytes come through fifos that `pipe-pane` writes (one for each
-generation of the pipe, made ahead) and go to standard error in frames: kind, generation, length,
-bytes, line feed. A reader that is slow or stopped costs at most `LIMIT` bytes: beyond it the pipe is ended, so
-tmux never buffers.
+input and output. The pane's bytes go to standard error in frames: kind, generation, length, bytes,
+line feed. They come from tmux's own end of the pipe: the command that `pipe-pane` starts hands it
+over through the socket `give` and is gone (`_pane.GIVE`). A reader that is slow or stopped costs
+at most `LIMIT` bytes: beyond it the pipe is ended, so tmux never buffers. Whoever writes a byte to
+the fifo `mark` gets a frame that comes after everything that tmux had written by then.
 """
 
 # Loading pathlib would take longer than everything else together.
-# ruff: noqa: PTH102, PTH106, PTH108, PTH118, PTH208
+# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH118, PTH208
 
+import _socket
 import fcntl
 import os
 import select
@@ -18,11 +20,10 @@ import struct
 import sys
 
 HEADER = struct.Struct("!BII")
-HELLO, DATA, BEGIN, END, EXIT = 1, 2, 3, 4, 5
+HELLO, DATA, BEGIN, END, EXIT, MARK = 1, 2, 3, 4, 5, 6
 LIMIT = 4 << 20
 CHUNK = 64 << 10
 LAST = b"\n"  # of every frame: a carrier that looks for an end mark holds no NUL back
-AHEAD = 4
 PREFIX = "pane."
 
 
@@ -55,25 +56,20 @@ def remove(folder: str) -> None:
 
 
 class Pump:
-    """The fifos on one side, standard error on the other, and what waits between them."""
+    """tmux's pipes on one side, standard error on the other, and what waits between them."""
 
     def __init__(self, folder: str, out: int) -> None:
-        self.folder = folder
         self.out = out
         self.waiting: list[memoryview] = []
         self.size = 0
-        self.fifos: dict[int, int] = {}
-        self.made = 0
-        self.active = 0  # generation that is being read, 0 while none is
-        self.begun = False
+        self.pipes: list[tuple[int, int]] = []  # generation and descriptor; the first is read
+        self.give = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+        self.give.bind(os.path.join(folder, "give"))
+        self.give.setblocking(False)
+        path = os.path.join(folder, "mark")
+        os.mkfifo(path, 0o600)
+        self.mark = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(out, False)
-
-    def make_ahead(self) -> None:
-        while self.made < self.active + AHEAD:
-            self.made += 1
-            path = os.path.join(self.folder, str(self.made))
-            os.mkfifo(path, 0o600)
-            self.fifos[self.made] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def put(self, kind: int, generation: int, data: bytes = b"") -> None:
         frame = HEADER.pack(kind, generation, len(data)) + data + LAST
@@ -97,47 +93,69 @@ class Pump:
             else:
                 self.waiting[0] = self.waiting[0][count:]
 
-    def start(self, generation: int) -> None:
-        """Take this generation as the one to read; older ones that never began are dropped."""
-        for older in [number for number in self.fifos if number < generation]:
-            self.drop(older)
-        self.active, self.begun = generation, False
-        self.make_ahead()
-
-    def drop(self, generation: int) -> None:
-        os.close(self.fifos.pop(generation))
-        os.unlink(os.path.join(self.folder, str(generation)))
+    def take(self) -> None:
+        """Take the ends of pipes that are handed over; one follows the other."""
+        size = struct.calcsize("i")
+        while True:
+            try:
+                name, control, _, _ = self.give.recvmsg(16, _socket.CMSG_SPACE(4 * size))
+            except BlockingIOError:
+                return
+            fds = [fd for _, _, data in control for (fd,) in struct.iter_unpack("i", data)]
+            if len(fds) != 1 or not name.isdigit():
+                for fd in fds:
+                    os.close(fd)
+                continue
+            os.set_blocking(fds[0], False)
+            self.pipes.append((int(name), fds[0]))
+            if len(self.pipes) == 1:
+                self.put(BEGIN, int(name))
 
     def end(self, reason: bytes) -> None:
-        self.put(END, self.active, reason)
-        self.drop(self.active)
-        self.active, self.begun = 0, False
+        generation, fd = self.pipes.pop(0)
+        os.close(fd)
+        self.put(END, generation, reason)
+        if self.pipes:
+            self.put(BEGIN, self.pipes[0][0])
 
-    def readable(self) -> list[int]:
-        """Return the descriptors to wait for: one pipe at a time, so their order is kept."""
-        if self.active:
-            return [self.fifos[self.active]]
-        return list(self.fifos.values())
-
-    def read(self, fd: int) -> None:
-        generation = next(number for number, one in self.fifos.items() if one == fd)
-        if generation != self.active:
-            self.start(generation)
+    def read(self, limit: int) -> bool:
+        """Read once from the pipe; False when there is nothing now."""
+        generation, fd = self.pipes[0]
         try:
             data = os.read(fd, CHUNK)
         except BlockingIOError:
-            return
+            return False
+        except OSError:
+            data = b""
         if not data:
             self.end(b"closed")
-            return
-        if not self.begun:  # the first byte only tells that the pipe is there
-            self.begun = True
-            self.put(BEGIN, generation)
-            data = data[1:]
-        if data:
-            self.put(DATA, generation, data)
-        if self.size > LIMIT:
+            return False
+        self.put(DATA, generation, data)
+        if self.size > limit:
             self.end(b"overflow")
+        return True
+
+    def work(self, ready: dict[int, int]) -> None:
+        if self.give.fileno() in ready:
+            self.take()
+        if self.pipes and self.pipes[0][1] in ready:
+            self.read(LIMIT)
+        if self.mark in ready:
+            self.answer()
+
+    def answer(self) -> None:
+        """Read everything that tmux has written, then say so."""
+        if os.read(self.mark, CHUNK):
+            while self.pipes and self.read(LIMIT):
+                pass
+            self.put(MARK, self.pipes[0][0] if self.pipes else 0)
+
+
+def watch(poller: select.poll, old: dict[int, int], new: dict[int, int]) -> None:
+    for fd in old.keys() - new.keys():
+        poller.unregister(fd)
+    for fd, mask in new.items():
+        poller.register(fd, mask)
 
 
 def exit_code(child: int) -> int:
@@ -150,13 +168,11 @@ def serve(pump: Pump, child: int, errors: int) -> None:
     poller = select.poll()
     watched: dict[int, int] = {}
     while True:
-        wanted = dict.fromkeys([errors, *pump.readable()], select.POLLIN)
+        wanted = dict.fromkeys((errors, pump.give.fileno(), pump.mark), select.POLLIN)
+        wanted.update((fd, select.POLLIN) for _, fd in pump.pipes[:1])
         wanted[pump.out] = select.POLLOUT if pump.waiting else 0
         if wanted != watched:
-            for fd in watched.keys() - wanted.keys():
-                poller.unregister(fd)
-            for fd, mask in wanted.items():
-                poller.register(fd, mask)
+            watch(poller, watched, wanted)
             watched = wanted
         ready = dict(poller.poll())
         if ready.get(pump.out, 0) & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
@@ -169,16 +185,13 @@ def serve(pump: Pump, child: int, errors: int) -> None:
                 pump.flush()
                 return
             message = (message + data)[-1000:]
-        # The lowest generation first: a newer one is looked at when the older has ended.
-        for _, fd in sorted((number, fd) for number, fd in pump.fifos.items() if fd in ready):
-            if fd in pump.readable():
-                pump.read(fd)
+        pump.work(ready)
         pump.flush()
 
 
 def main(run_dir: str, *command: str) -> None:
     remove_stale(run_dir)
-    name = f"{os.getpid()}.{os.urandom(6).hex()}"
+    name = f"{os.getpid()}.{os.urandom(4).hex()}"
     folder, draft = os.path.join(run_dir, PREFIX + name), os.path.join(run_dir, f"new.{name}")
     os.mkdir(draft, 0o700)
     try:
@@ -186,7 +199,6 @@ def main(run_dir: str, *command: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.rename(draft, folder)  # under its own name only once it is locked
         pump = Pump(folder, 2)
-        pump.make_ahead()
         pump.put(HELLO, 0, folder.encode())
         errors, client_errors = os.pipe()
         child = os.posix_spawnp(

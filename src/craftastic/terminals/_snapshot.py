@@ -20,7 +20,7 @@ FIELDS = (
     "alternate_saved_x", "alternate_saved_y", "scroll_region_upper", "scroll_region_lower",
     "cursor_flag", "insert_flag", "keypad_cursor_flag", "keypad_flag", "origin_flag", "wrap_flag",
     "mouse_standard_flag", "mouse_button_flag", "mouse_all_flag", "mouse_utf8_flag",
-    "mouse_sgr_flag", "pane_in_mode", "pane_pipe",
+    "mouse_sgr_flag", "pane_in_mode",
 )  # fmt: skip
 TEXTS = (
     "#{pane_tabs}",
@@ -62,13 +62,13 @@ class Request:
         nonce: Random text that stands in the first and the last answer: a pane that imitates
             tmux's replies cannot know it.
         history_lines: How many lines of history to bring.
-        start: Command lines that start the bytes which follow, in the same moment.
+        start: Commands after it, such as what starts the bytes that follow.
     """
 
     pane: str
     nonce: str
     history_lines: int
-    start: tuple[str, ...]
+    start: tuple[str, ...] = ()
 
     def line(self) -> bytes:
         """Return one command line: everything in it happens between two bytes of the pane."""

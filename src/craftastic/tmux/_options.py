@@ -85,9 +85,7 @@ def options(history_lines: int) -> list[str]:
     return words
 
 
-NO_KEYS = [
-    part for table in ("prefix", "root") for part in (";", "unbind-key", "-aq", "-T", table)
-]
+NO_KEYS = [part for table in ("prefix", "root") for part in (";", "unbind-key", "-aq", "-T", table)]
 """No key is tmux's. At the end of a line only: where a table has gone already, tmux fails without
 a word and drops what follows.
 """

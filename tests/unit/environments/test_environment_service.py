@@ -22,7 +22,16 @@ from craftastic.runtimes.base import SandboxSpec
 from craftastic.runtimes.memory import Call, MemoryRuntime, Process
 from craftastic.worktrees.service import CloneFailed
 from tests.fakes.clock import FakeClock
-from tests.fakes.workshop import Workshop, build, opened, rows, settings_of, statements, until
+from tests.fakes.workshop import (
+    Workshop,
+    build,
+    opened,
+    rows,
+    settings_of,
+    settled,
+    statements,
+    until,
+)
 
 URL = "https://github.com/a/b"
 
@@ -452,6 +461,7 @@ async def test_ten_rounds_change_nothing(shop: Workshop, database: Database) -> 
     await shop.create("two", URL)
     await shop.environments.ready(shop.owner, (await shop.create("three", URL)).id)
     await shop.environments.reconcile()
+    await settled(database)
     before = await rows(database, "SELECT * FROM environments ORDER BY id")
     shop.clock.advance(100)
 

@@ -28,7 +28,16 @@ from craftastic.worktrees.service import RepositoryCorrupt, worktree_path
 from tests.fakes.clock import FakeClock
 from tests.fakes.git_http_server import GitHttpServer
 from tests.fakes.git_runtime import GitRuntime
-from tests.fakes.workshop import Workshop, build, opened, rows, settings_of, statements, until
+from tests.fakes.workshop import (
+    Workshop,
+    build,
+    opened,
+    rows,
+    settings_of,
+    settled,
+    statements,
+    until,
+)
 
 URL = "https://github.com/a/b"
 RACERS = 100
@@ -603,6 +612,7 @@ async def test_ten_rounds_of_the_reconcilers_change_nothing(
             await tmux_names(shop, cloned),
         ]
 
+    await settled(database)
     before = await everything()
     shop.clock.advance(100)
     for _ in range(10):

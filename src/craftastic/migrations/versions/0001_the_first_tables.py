@@ -69,7 +69,7 @@ def upgrade() -> None:
         sa.Column("gateway_token_hash", sa.String(length=64), nullable=True),
         sa.Column("isolation", sa.String(length=2000), nullable=True),
         sa.Column("claimed_by", sa.String(length=64), nullable=True),
-        sa.Column("claimed_until", sa.Double(), nullable=True),
+        sa.Column("claimed_until", sa.Double[float](), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
@@ -203,7 +203,6 @@ def upgrade() -> None:
             postgresql_where=sa.text("status <> 'dead'"),
         )
         batch_op.create_index("uq_sessions_tmux_name", ["environment_id", "tmux_name"], unique=True)
-
 
 
 def downgrade() -> None:
