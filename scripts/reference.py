@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 
 import craftastic
 from craftastic.errors import CraftasticError
-from craftastic.http.errors import ANSWERS, answer_for
+from craftastic.http.answers import ANSWERS, answer_for
 from craftastic.settings import Settings, parse_bytes
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"

@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -21,10 +20,16 @@ from craftastic.migrations import runner
 from craftastic.settings import Settings
 from craftastic.tables import METADATA
 from tests.fakes.clock import FakeClock
+from tests.leaks import RUN, fail_if_something_is_left
 
 STRICT = os.environ.get("CRAFTASTIC_TEST_STRICT") == "1"  # noqa: TID251 - not a server's setting
 BACKENDS = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 START_TIMEOUT_S = 30.0
+
+
+@pytest.hookimpl(tryfirst=True)  # while reports are still taken
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    fail_if_something_is_left(session)
 
 
 @pytest.fixture
@@ -89,6 +94,7 @@ class PostgresServer:
     port: int
     user: str | None
     process: subprocess.Popen[bytes] | None = field(default=None)
+    _dropping: subprocess.Popen[bytes] | None = field(default=None)
 
     def start(self) -> None:
         data = self.folder / "data"
@@ -119,6 +125,7 @@ class PostgresServer:
             time.sleep(0.05)
 
     def stop(self) -> None:
+        self._finish_drop()
         if self.process is not None:
             self.process.send_signal(3)  # SIGQUIT: at once, without writing anything back
             self.process.wait(START_TIMEOUT_S)
@@ -136,7 +143,18 @@ class PostgresServer:
         return name
 
     def drop(self, name: str) -> None:
-        self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        """Drop a database while the next test begins."""
+        self._finish_drop()
+        statement = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
+        self._dropping = subprocess.Popen(
+            [str(self.binaries / "psql"), *self._address, "-d", "postgres", "-qXc", statement],
+            cwd=self.folder,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def _finish_drop(self) -> None:
+        if self._dropping is not None:
+            self._dropping.wait(START_TIMEOUT_S)
 
     @property
     def _address(self) -> list[str]:
@@ -171,7 +189,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not found:
         missing("PostgreSQL's server programs are not in /usr/lib/postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="craftastic-pg-", dir="/var/tmp"))
+    folder = RUN.new_folder("pg", 0o700)
     user = None
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         user = "postgres"

@@ -1,4 +1,4 @@
-"""Error categories shared by every layer; `http.errors` alone maps them to status codes.
+"""Error categories shared by every layer; `http.answers` alone maps them to status codes.
 
 CraftasticError
 ├── InvalidInput        the request can never succeed as sent

@@ -201,6 +201,15 @@ class Settings(BaseSettings):
         names = {"warn": "warning", "fatal": "error", "critical": "error", "trace": "debug"}
         return names.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
+        known = ("postgresql://", "postgres://", "sqlite://", "postgresql+asyncpg://")
+        known += ("sqlite+aiosqlite://",)
+        if value is not None and not value.get_secret_value().startswith(known):
+            raise ValueError("it must begin with postgresql:// or sqlite:///")
+        return value
+
     @field_validator("jwt_secret", "encryption_key")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:

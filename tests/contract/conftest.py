@@ -7,7 +7,6 @@ import shutil
 import socket
 import socketserver
 import subprocess
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from craftastic.runtimes.docker import DockerRuntime
 from craftastic.runtimes.memory import Call, MemoryRuntime
 from craftastic.settings import Settings
 from tests.conftest import in_a_thread, missing
+from tests.leaks import RUN, remove_local_rules
 
 REAL = [
     pytest.param("docker", marks=pytest.mark.docker),
@@ -83,6 +83,7 @@ class Bench:
     def spec(self, name: str = "A test's own", pids: int = 512) -> SandboxSpec:
         spec = SandboxSpec(uuid4(), uuid4(), secrets.randbelow(60_000), name, 1 << 30, 2.0, pids)
         self.specs.append(spec)
+        RUN.environments.add(str(spec.environment_id))
         return spec
 
     async def sandbox(self, name: str = "A test's own", pids: int = 512) -> SandboxRef:
@@ -126,6 +127,7 @@ class Bench:
 def docker_network() -> Iterator[str]:
     """Give the name of a network of this test run's own, which is removed after it."""
     name = f"cft{secrets.token_hex(3)}"
+    RUN.networks.add(name)
 
     async def probe() -> None:
         engine = Engine(None)
@@ -155,11 +157,18 @@ def docker_network() -> Iterator[str]:
     in_a_thread(clean)
 
 
+@pytest.fixture(scope="session")
+def uid_base() -> Iterator[int]:
+    """Give the range of user ids of this run's local sandboxes; its firewall rules go with it."""
+    base = RUN.new_uid_base()
+    yield base
+    in_a_thread(lambda: remove_local_rules(base))
+
+
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """Give a folder whose parents any user can pass: pytest's own are closed to others."""
-    folder = Path(tempfile.mkdtemp(prefix="craftastic-test-", dir="/var/tmp"))
-    folder.chmod(0o755)
+    """Give a folder whose parents any user can pass."""
+    folder = RUN.new_folder("test")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -172,9 +181,14 @@ def free_port() -> int:
 
 async def make_bench(request: pytest.FixtureRequest, kind: str, data_dir: Path) -> Bench:
     settings = Settings.model_validate(
-        {"data_dir": data_dir, "gateway_port": free_port(), "docker_host": None}
+        {
+            "data_dir": data_dir,
+            "gateway_port": free_port(),
+            "docker_host": None,
+            "sandbox_uid_base": request.getfixturevalue("uid_base"),
+        }
     )
-    instance = secrets.token_hex(16)
+    instance = RUN.new_instance()
     runtime: Runtime
     if kind == "memory":
         runtime = MemoryRuntime(pretend)

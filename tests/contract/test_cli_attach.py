@@ -212,6 +212,22 @@ async def test_detaching_gives_the_terminal_back_as_it_was(
     assert b"\x1b[?2004l\x1b[?25h\x1b[?1049l" in terminal.shown
 
 
+async def test_the_last_words_stand_under_the_prompt_in_every_emulator(
+    server: TerminalServer, opened: Callable[..., Terminal]
+) -> None:
+    # tmux goes to where a full-screen program began, even when none is on: only the place that
+    # was saved just before brings the cursor back.
+    server.document += b"$ "
+    terminal = opened()
+    await attached(server, terminal)
+
+    terminal.type(b"~.")
+
+    assert await terminal.ended() == 0
+    await until(lambda: b"detached from project/work" in terminal.shown, "it says so")
+    assert b"\x1b7\x1b[?1049l\x1b8" in terminal.shown
+
+
 async def test_a_tilde_in_the_middle_of_a_line_is_a_tilde(
     server: TerminalServer, opened: Callable[..., Terminal]
 ) -> None:
@@ -498,6 +514,21 @@ async def test_pipes_carry_every_byte_and_the_end_of_input_ends_only_the_typing(
 
         assert process.returncode == 0
         assert process.communicate()[0] == b"$ later"
+
+
+async def test_nothing_is_typed_before_the_screen_has_come(
+    server: TerminalServer, tmp_path: Path
+) -> None:
+    server.slow_snapshots = True
+    server.document += b"$ "
+    with piped(server, tmp_path) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"exit\n")
+        process.stdin.close()
+        process.stdin = None
+        await until(lambda: bytes(server.typed) == b"exit\n", "it is typed")
+
+        assert bytes(server.lost) == b""
 
 
 async def test_pipes_leave_after_the_timeout(server: TerminalServer, tmp_path: Path) -> None:

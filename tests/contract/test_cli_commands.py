@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import pytest
 
 from tests.fakes.api_server import PASSWORD, SETUP_TOKEN, ApiServer, running
@@ -294,7 +295,7 @@ async def test_removing_asks_for_yes_and_tells_what_is_gone_and_kept(
     session = await cli("session", "rm", "main", "--yes")
     environment = await cli("env", "rm", "one", "--yes")
 
-    assert "1 commit that were not pushed: refs/craftastic/kept/x" in session.out
+    assert "1 commit that was not pushed: refs/craftastic/kept/x" in session.out
     assert "2 commits that were not pushed" in environment.out
     assert api.environments == []
 
@@ -479,6 +480,47 @@ async def test_a_person_is_asked_and_the_password_never_shows(
     assert api.registrations[0]["name"] == "A"
 
 
+async def test_an_answer_that_cannot_be_right_is_asked_for_once_more(
+    api: ApiServer, stranger: Cli
+) -> None:
+    keys = stranger.home / "data" / "keys"
+    keys.mkdir(parents=True)
+    (keys / "first-account-token").write_text(SETUP_TOKEN)
+    asked = Asked(stranger, "login")
+
+    await asked.answer(b"E-mail: ", "nobody")
+    await asked.answer(b"is no e-mail address; once more.\r\nE-mail: ", EMAIL)
+    await asked.answer(b"Your name: ", "A")
+    await asked.answer(b"New password", "short")
+    await asked.answer(b"too short; once more.\r\nNew password (8 characters or more): ", PASSWORD)
+    await asked.answer(b"The same again: ", PASSWORD)
+
+    assert await asked.ended() == 0, asked.shown
+    assert api.registrations[0]["email"] == EMAIL
+
+
+async def test_a_mistyped_password_may_be_typed_again(api: ApiServer, stranger: Cli) -> None:
+    api.add_account(EMAIL)
+    asked = Asked(stranger, "login", "--email", EMAIL)
+
+    await asked.answer(b"Password: ", "wrong")
+    await asked.answer(b"Invalid email or password\r\nPassword: ", PASSWORD)
+
+    assert await asked.ended() == 0, asked.shown
+
+
+async def test_an_interrupted_create_says_that_the_server_goes_on(api: ApiServer, cli: Cli) -> None:
+    api.stages = [{"step": "sandbox", "message": "Starting the sandbox"}]
+    api.looks = anyio.Semaphore(0)  # the create is never done
+    asked = Asked(cli, "up", REPOSITORY)
+    await asked.shows(b"Sandbox")
+
+    asked.process.send_signal(signal.SIGINT)
+
+    assert await asked.ended() == 130
+    assert b"the same command finds it again" in asked.shown
+
+
 async def test_a_question_can_be_interrupted(stranger: Cli) -> None:
     asked = Asked(stranger, "login")
     await asked.shows(b"E-mail: ")
@@ -515,6 +557,46 @@ async def test_no_server_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
+async def test_a_wrong_branch_is_refused_before_anything_is_made(api: ApiServer, cli: Cli) -> None:
+    done = await cli("up", REPOSITORY, "--branch", "a b", "--detach")
+
+    assert (done.code, api.environments) == (2, [])
+    assert "must not contain ' '" in done.err
+
+
+async def test_a_clone_that_failed_is_told_once_and_with_a_way_on(api: ApiServer, cli: Cli) -> None:
+    made = api.add_environment("project", REPOSITORY)
+    made["cloneStatus"] = "failed"
+    message = "The repository could not be cloned."
+    answer = {"error": "CLONE_FAILED", "message": message, "details": f"{message} no such host"}
+    api.fail_session = (409, answer)
+
+    done = await cli("up", REPOSITORY, "--detach")
+
+    assert done.code == 5
+    assert done.err.count(message) == 1
+    assert "\n  no such host\n" in done.err
+    assert "`craftastic env rm project` removes it" in done.err
+
+
+async def test_a_server_of_another_kind_is_told(tmp_path: Path) -> None:
+    async def answer(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, answer)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        cli = Cli(tmp_path, f"http://127.0.0.1:{port}")
+        done = await cli("up", REPOSITORY, "--email", EMAIL, "--password-stdin", stdin=PASSWORD)
+        group.cancel_scope.cancel()
+
+    assert done.code == 7
+    assert "is not a Craftastic server" in done.err
+
+
 @pytest.mark.parametrize(
     "arguments", [["nonsense"], ["env", "create"], ["up"], ["env", "ls", "-x"]]
 )
@@ -544,6 +626,23 @@ async def test_a_wrong_setting_is_told_without_its_value(tmp_path: Path) -> None
     assert done.code == 2
     assert "32 bytes" in done.err
     assert "too-short" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("CRAFTASTIC_RUNTIME", "foo", "CRAFTASTIC_RUNTIME: Input should be"),
+        ("DATABASE_URL", "mysql://u:p@h/d", "DATABASE_URL: it must begin with postgresql://"),
+    ],
+)
+async def test_a_wrong_setting_is_named_as_the_user_wrote_it(
+    tmp_path: Path, variable: str, value: str, sentence: str
+) -> None:
+    done = await Cli(tmp_path, None)("serve", **{variable: value})
+
+    assert done.code == 2
+    assert sentence in done.err
+    assert value not in done.err
 
 
 async def test_migrating_an_empty_machine_makes_the_database(tmp_path: Path) -> None:

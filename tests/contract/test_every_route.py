@@ -111,6 +111,7 @@ async def served(
             "database_url": copy_of_template(request.param),
             "registration": "open",
             "gateway_port": 0,
+            "sandbox_self_test": False,  # commands in the memory runtime do nothing
         }
     )
     runtime = MemoryRuntime()

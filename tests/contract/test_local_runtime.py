@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import anyio.to_thread
 import pytest
 
 from craftastic.runtimes import _local_process
-from craftastic.runtimes._firewall import Firewall, FirewallUnavailable
+from craftastic.runtimes._firewall import Firewall
 from craftastic.runtimes._local_process import read_state, write_state
 from craftastic.runtimes.base import (
     RuntimeUnavailable,
@@ -34,10 +33,11 @@ from craftastic.runtimes.local import LocalRuntime
 from craftastic.settings import Settings
 from tests.conftest import missing
 from tests.contract.conftest import free_port, until
+from tests.leaks import RUN, remove_local_rules
 
 pytestmark = pytest.mark.local
 
-UID_BASE = 700_000 + secrets.randbelow(1000) * 66_000
+UID_BASE = RUN.new_uid_base()
 """Of this test run's own: the firewall's chain is named by it."""
 
 TMUX = ["tmux", "-S", "/run/craftastic/tmux.sock"]
@@ -49,8 +49,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="craftastic-local-", dir="/var/tmp"))
-    path.chmod(0o755)
+    path = RUN.new_folder("local")
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
@@ -64,7 +63,9 @@ def runtime_in(folder: Path, instance: str, **settings: object) -> LocalRuntime:
 
 
 def new_spec(number: int = 1) -> SandboxSpec:
-    return SandboxSpec(uuid4(), uuid4(), number, "A test's own", memory_bytes=512 << 20)
+    spec = SandboxSpec(uuid4(), uuid4(), number, "A test's own", memory_bytes=512 << 20)
+    RUN.environments.add(str(spec.environment_id))
+    return spec
 
 
 @pytest.fixture
@@ -75,9 +76,7 @@ async def runtime(folder: Path) -> AsyncIterator[LocalRuntime]:
         for one in await runtime.list():
             spec = replace(new_spec(), environment_id=one.environment_id)
             await runtime.remove(spec, storage=True)
-        with contextlib.suppress(FirewallUnavailable):
-            for ipv6 in (False, True):
-                await Firewall().remove(chain=runtime._chain, hook="OUTPUT", ipv6=ipv6)
+        await remove_local_rules(UID_BASE)
 
 
 async def sh(runtime: LocalRuntime, sandbox: SandboxRef, script: str, *arguments: str) -> str:

@@ -28,7 +28,8 @@ for step in range(400):
     out('\x1b[%d;%dH' % (r.randrange(3, 20), r.randrange(1, 55)))
     out('\x1b[%dm' % r.choice((0, 1, 7, 31, 44)))
     out(r.choice(words))
-    out(r.choice(('', '\x1b[K', '\x1b[1J', '\x1b[L', '\x1b[M', '\x1b[2P', '\x1b[3@', '\x1bM', '\n')))
+    out(r.choice(('', '\x1b[K', '\x1b[1J', '\x1b[L', '\x1b[M', '\x1b[2P')))
+    out(r.choice(('', '', '\x1b[3@', '\x1bM', '\n')))
     if step % 40 == 0:
         sys.stdout.flush()
         time.sleep(0.05)
@@ -76,7 +77,9 @@ async def test_vim_less_and_back(rig: Rig) -> None:
         missing("vim or less is not installed")
     async with rig.hub() as running:
         watcher = await _prompt(running)
-        await running.type(watcher, "PS1='$ '; clear; seq 1 300 > /tmp/lines; vim -u NONE /tmp/lines\r")
+        await running.type(
+            watcher, "PS1='$ '; clear; seq 1 300 > /tmp/lines; vim -u NONE /tmp/lines\r"
+        )
         await until(lambda: watcher.shows("300"), "vim")
         await _same_for_everybody(running, rig, watcher)
         await running.type(watcher, "150Gitext \u6f22\u5b57\x1b:split\r:set number\r\x05\x05")
@@ -94,9 +97,9 @@ async def test_vim_less_and_back(rig: Rig) -> None:
 
 
 async def test_a_full_screen_agent_with_joins_at_random_moments(rig: Rig) -> None:
-    chance = random.Random(3)
+    chance = random.Random(3)  # noqa: S311
     script = rig.run_dir + "/agent.py"
-    Path(script).write_text(AGENT)
+    await anyio.Path(script).write_text(AGENT)
     async with rig.hub() as running:
         watcher = await _prompt(running)
         await running.type(watcher, f"PS1='$ '; clear; echo before; python3 {script}\r")
@@ -144,7 +147,9 @@ async def test_a_snapshot_at_every_byte_of_a_stream_continues_exactly(rig: Rig) 
 async def test_a_cursor_that_is_about_to_wrap_wraps_after_a_snapshot_too(rig: Rig) -> None:
     async with rig.hub() as running:
         watcher = await _prompt(running)
-        await running.type(watcher, "PS1=; clear; stty -echo; printf '%080d' 7; read x; printf AB\r")
+        await running.type(
+            watcher, "PS1=; clear; stty -echo; printf '%080d' 7; read x; printf AB\r"
+        )
         await until(lambda: watcher.shows("0007"), "a full line")
         late = running.watch()
         await until(lambda: late.snapshot, "a snapshot")

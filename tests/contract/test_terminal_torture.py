@@ -5,15 +5,20 @@ import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import anyio
 import pytest
 
+from craftastic.runtimes.base import SandboxSpec
+from craftastic.terminals._pane import GIVE
+from craftastic.terminals._tmux_commands import quote
 from tests.contract.conftest import REAL, benches
 from tests.fakes.host_runtime import HostRuntime
 from tests.fakes.terminal_rig import FixedLease, Rig, RunningHub, Watcher, settled, until
 
 RUN_DIR = "/run/craftastic"
+STALL_S = 6.0
 PRODUCER = """
 import random, sys, time
 r = random.Random(int(sys.argv[1]))
@@ -38,7 +43,7 @@ async def rig(
         if shutil.which("tmux") is None:
             pytest.skip("tmux is not installed")
         runtime = HostRuntime(data_dir)
-        sandbox = await runtime.create(_spec())
+        sandbox = await runtime.create(SandboxSpec(uuid4(), uuid4(), 1, "host"))
         rig = Rig(runtime, sandbox, runtime.run_dir(sandbox))
         await rig.start()
         yield rig
@@ -48,14 +53,6 @@ async def rig(
         rig = Rig(bench.runtime, await bench.sandbox(), RUN_DIR)
         await rig.start()
         yield rig
-
-
-def _spec() -> object:
-    from uuid import uuid4
-
-    from craftastic.runtimes.base import SandboxSpec
-
-    return SandboxSpec(uuid4(), uuid4(), 1, "host")
 
 
 async def _produce(running: RunningHub, watcher: Watcher, rig: Rig, seed: int, last: int) -> None:
@@ -72,7 +69,7 @@ def _numbers(lines: list[str]) -> list[int]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_viewers_that_come_go_and_stall_miss_nothing(rig: Rig, seed: int) -> None:
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311
     last = 8000
     async with rig.hub() as running:
         steady = running.watch()
@@ -129,33 +126,68 @@ async def test_a_server_that_dies_leaves_no_gap(rig: Rig) -> None:
         assert _numbers(watcher.emulator().lines()) == list(range(1, last + 1))
 
 
-async def test_a_flood_goes_by_the_pipe_and_back_without_a_gap(rig: Rig) -> None:
-    last = 400_000
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_flood_arrives_whole_by_either_way(rig: Rig, held: bool) -> None:
+    rig.lease = FixedLease(held=held)
     async with rig.hub() as running:
         watcher = running.watch()
         await until(lambda: watcher.snapshot, "a snapshot")
-        for first in (1, 200_001):
-            watcher.recent.clear()
-            await running.type(watcher, f"clear; seq -f %07.f {first} {first + 199_999}; echo EN''D\r")
-            await until(lambda: watcher.shows("END"), "the end")
-            await until(lambda: not running.hub.piped, "the way back")
-        assert running.hub.floods == 2, "the flood did not take the pipe"
+        await running.type(watcher, "seq -f %07.f 1 300000; echo EN''D\r")
+        await until(lambda: watcher.shows("END"), "the end")
+
+        assert running.hub.by_pipe is held
         seen = [int(line) for line in re.findall(rb"(\d{7})\r\n", watcher.raw)]
-        assert seen == list(range(1, last + 1))
+        assert seen == list(range(1, 300_001))
         assert watcher.kinds.count("Snapshot") == 1
 
 
-async def test_without_the_lease_a_flood_loses_nothing_either(rig: Rig) -> None:
+async def test_whoever_joins_does_not_disturb_the_others(rig: Rig) -> None:
+    async with rig.hub() as running:
+        watcher = running.watch()
+        await until(lambda: watcher.snapshot, "a snapshot")
+        script = "for i in $(seq 1 40); do seq -f %05.f $i $((i+20)); sleep 0.05; done; echo EN''D"
+        await running.type(watcher, f"{script}\r")
+        late: list[Watcher] = []
+        while not watcher.shows("END"):
+            running.hub.snapshot = None  # so that each asks for one of its own
+            late.append(running.watch())
+            await anyio.sleep(0.05)
+        await until(lambda: all(one.snapshot for one in late), "snapshots")
+
+        assert len(late) > 5
+        assert watcher.kinds.count("Snapshot") == 1
+        for one in (watcher, *late):
+            await settled(rig, one)
+            assert one.emulator().lines() == watcher.emulator().lines()
+
+
+async def test_whoever_joins_a_flood_gets_everything_and_so_do_the_others(rig: Rig) -> None:
+    async with rig.hub() as running:
+        watcher = running.watch()
+        await until(lambda: watcher.snapshot, "a snapshot")
+        await running.type(watcher, "clear; seq -f %07.f 1 40000; sleep 3; echo EN''D\r")
+        await until(lambda: watcher.raw.count(b"\n") > 100, "some of it")
+        late = running.watch()
+        await until(lambda: watcher.shows("END") and late.shows("END"), "the end")
+
+        for one in (watcher, late):
+            await settled(rig, one)
+            assert _numbers(one.emulator().lines()) == list(range(1, 40_001))
+
+
+async def test_the_pipe_is_taken_when_it_becomes_ours(rig: Rig) -> None:
+    last = 3000
     rig.lease = FixedLease(held=False)
     async with rig.hub() as running:
         watcher = running.watch()
         await until(lambda: watcher.snapshot, "a snapshot")
-        await running.type(watcher, "seq -f %07.f 1 100000; echo EN''D\r")
-        await until(lambda: watcher.shows("END"), "the end")
+        await _produce(running, watcher, rig, 5, last)
+        rig.lease.held = True
+        await until(lambda: watcher.shows("END-OF-OUTPUT"), "the end")
+        await until(lambda: running.hub.by_pipe, "the pipe")
 
-        assert running.hub.floods == 0
-        seen = [int(line) for line in re.findall(rb"(\d{7})\r\n", watcher.raw)]
-        assert seen == list(range(1, 100_001))
+        await settled(rig, watcher)
+        assert _numbers(watcher.emulator().lines()) == list(range(1, last + 1))
 
 
 async def test_two_servers_share_a_session_and_both_see_everything(rig: Rig) -> None:
@@ -170,6 +202,41 @@ async def test_two_servers_share_a_session_and_both_see_everything(rig: Rig) -> 
         for watcher in (one, two):
             await settled(rig, watcher)
             assert _numbers(watcher.emulator().lines()) == list(range(1, last + 1))
+
+
+async def test_a_server_that_stops_reading_costs_tmux_nothing_and_the_terminal_goes_on(
+    rig: Rig,
+) -> None:
+    target = f"={rig.session}:"
+    pid = (await rig.control("display-message", "-p", "-t", target, "#{pid}")).strip()
+    # What is never read is what a stopped server is to the sandbox.
+    async with rig.open() as stream:
+        greeting = await stream.receive_stderr()
+        folder = greeting[9:-1].decode()
+        give = f"exec python3 -I -S -c '{GIVE}' {folder}/give 1"
+        await stream.send(f"pipe-pane -O -t {quote(target)} {quote(give)}\n".encode())
+        await until(lambda: rig.control("display-message", "-p", "-t", target, "#{pane_pipe}"), "")
+        await rig.control("send-keys", "-t", target, "yes", "Enter")
+        await anyio.sleep(0.5)
+        before = await _memory(rig, pid)
+        await anyio.sleep(STALL_S)
+        grown = await _memory(rig, pid) - before
+    assert grown < 20 << 10, f"tmux grew by {grown} KiB"
+    async with rig.hub() as running:
+        watcher = running.watch()
+        await until(lambda: watcher.shows("y\r\ny"), "yes goes on")
+        await running.type(watcher, "\x03")
+        await running.type(watcher, "echo al''ive\r")
+        await until(lambda: watcher.shows("alive"), "the prompt")
+        assert await _memory(rig, pid) - before < 20 << 10
+
+
+async def _memory(rig: Rig, pid: str) -> int:
+    """Return the resident memory of a process in the sandbox, in KiB."""
+    result = await rig.runtime.run(rig.sandbox, ["cat", f"/proc/{pid}/status"])
+    found = re.search(rb"VmRSS:\s+(\d+)", result.stdout)
+    assert found, result
+    return int(found[1])
 
 
 async def test_the_end_of_the_shell_is_told(rig: Rig) -> None:

@@ -5,10 +5,12 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tests.e2e.harness import Server
 from tests.fakes.git_http_server import GitHttpServer
+from tests.leaks import RUN
 
 PROJECT = Path(__file__).parents[2]
 
@@ -39,10 +41,7 @@ def own_history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give a data folder whose parents a sandbox's own user can pass."""
-    import tempfile
-
-    folder = Path(tempfile.mkdtemp(prefix="craftastic-e2e-", dir="/var/tmp"))
-    folder.chmod(0o711)
+    folder = RUN.new_folder("e2e", 0o711)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -60,7 +59,10 @@ def runtime(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def server(data_dir: Path, runtime: str, database_url: str | None) -> AsyncIterator[Server]:
     server = Server(data_dir, runtime=runtime, database_url=database_url)
-    server.start()
-    await server.ready()
-    yield server
-    await server.clean()
+    try:
+        server.start()
+        await server.ready()
+        yield server
+    finally:
+        with anyio.CancelScope(shield=True):
+            await server.clean()

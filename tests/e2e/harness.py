@@ -1,6 +1,5 @@
-"""A real server process, an API client and terminal viewers, for tests that use the whole product."""
+"""A real server, an API client and terminal viewers, for tests that use the whole product."""
 
-import contextlib
 import json
 import os
 import re
@@ -14,15 +13,22 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 import anyio
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+
+from craftastic.runtimes.base import SandboxSpec
+from craftastic.runtimes.local import LocalRuntime
+from craftastic.settings import Settings
+from tests.leaks import MARK_NAME, RUN, remove_local_rules
 
 PASSWORD = "correct horse battery staple 42"
 ESCAPES = re.compile(
@@ -56,6 +62,18 @@ async def until(
         await anyio.sleep(every_s)
 
 
+def remove_containers(instance: str) -> None:
+    """Remove the containers that carry an installation's label."""
+    if shutil.which("docker") is None:
+        return
+    label = f"label=craftastic.instance={instance}"
+    listed = subprocess.run(
+        ["docker", "ps", "-aq", "--filter", label], capture_output=True, text=True, check=False
+    )
+    if found := listed.stdout.split():
+        subprocess.run(["docker", "rm", "-f", *found], capture_output=True, check=False)
+
+
 class Server:
     """One `craftastic serve` process that can be killed and started again on the same state."""
 
@@ -65,6 +83,7 @@ class Server:
         self.port = free_port()
         self.gateway_port = free_port()
         self.data_dir = data_dir
+        self.uid_base = RUN.new_uid_base()
         self.environment = {
             **{key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ},  # noqa: TID251
             "HOME": str(data_dir),
@@ -72,8 +91,8 @@ class Server:
             "CRAFTASTIC_GATEWAY_PORT": str(self.gateway_port),
             "CRAFTASTIC_DATA_DIR": str(data_dir),
             "CRAFTASTIC_RUNTIME": runtime,
-            # Servers on one machine that shared a range of user ids would share its firewall rules.
-            "CRAFTASTIC_SANDBOX_UID_BASE": str(1_000_000 + 65_536 * secrets.randbelow(30_000)),
+            "CRAFTASTIC_SANDBOX_UID_BASE": str(self.uid_base),
+            MARK_NAME: RUN.mark,
             "CRAFTASTIC_GIT_ALLOW_HTTP": "1",
             "CRAFTASTIC_GIT_ALLOW_PRIVATE": "1",
             "CRAFTASTIC_REGISTRATION": "open",
@@ -85,6 +104,16 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data_dir / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
+
+    def beside(self) -> "Server":
+        """Return a second server, not started, over the same database and data folder."""
+        second = copy(self)
+        second.port = free_port()
+        second.url = f"http://127.0.0.1:{second.port}"
+        second.environment = {**self.environment, "CRAFTASTIC_PORT": str(second.port)}
+        second.log = self.log.with_name("second.log")
+        second.process = None
+        return second
 
     def start(self) -> None:
         with self.log.open("ab") as log:
@@ -134,21 +163,26 @@ class Server:
         return self.process.returncode
 
     async def clean(self) -> None:
-        """End the server and whatever its sandboxes left running."""
-        self.stop()
-        instance = (self.data_dir / "keys" / "instance").read_text().strip()
-        if shutil.which("docker"):
-            listed = subprocess.run(
-                ["docker", "ps", "-aq", "--filter", f"label=craftastic.instance={instance}"],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            for container in listed.stdout.split():
-                subprocess.run(["docker", "rm", "-f", container], capture_output=True, check=False)
-        for state in self.data_dir.glob("sandboxes/*/state.json"):
-            with contextlib.suppress(ProcessLookupError, KeyError, ValueError):
-                os.kill(int(json.loads(state.read_text())["pid"]), signal.SIGKILL)
+        """End the server, then remove its sandboxes and what it set on the machine."""
+        if self.process is not None:
+            self.stop()
+        file = self.data_dir / "keys" / "instance"
+        if file.is_file():
+            RUN.instances.add(instance := file.read_text().strip())
+            remove_containers(instance)
+            await self._remove_local_sandboxes(instance)
+        await remove_local_rules(self.uid_base)
+
+    async def _remove_local_sandboxes(self, instance: str) -> None:
+        runtime = LocalRuntime(
+            Settings.model_validate({"data_dir": self.data_dir, "sandbox_uid_base": self.uid_base}),
+            instance,
+        )
+        for one in await runtime.list():
+            RUN.environments.add(str(one.environment_id))
+            spec = SandboxSpec(one.environment_id, UUID(int=0), 0, "The test's own")
+            await runtime.remove(spec, storage=True)
+        await runtime.close()
 
     @property
     def setup_token(self) -> str:

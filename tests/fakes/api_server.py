@@ -45,6 +45,7 @@ class ApiServer:
     refresh_pause_s: float = 0.0
     looks: anyio.Semaphore | None = None
     fail_create: tuple[int, dict[str, Any]] | None = None
+    fail_session: tuple[int, dict[str, Any]] | None = None
     port: int = 0
     _number: int = 0
 
@@ -242,6 +243,9 @@ class ApiServer:
     async def _create_session(self, request: Request) -> JSONResponse:
         if stop := self._unknown(request):
             return stop
+        if self.fail_session is not None:
+            status, refused = self.fail_session
+            return JSONResponse(refused, status)
         body = await request.json()
         owner = next(one for one in self.environments if one["id"] == body["environmentId"])
         branch = body.get("branch") or owner["branch"]

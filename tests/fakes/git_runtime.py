@@ -31,6 +31,7 @@ from craftastic.runtimes.memory import Call, MemoryRuntime
 from craftastic.runtimes.registry import Runtimes
 from craftastic.settings import Settings
 from tests.conftest import missing
+from tests.leaks import MARK_NAME, RUN
 
 CHUNK = 1 << 16
 
@@ -143,12 +144,16 @@ class GitRuntime(MemoryRuntime):
         )
 
     def _end(self, environment_id: UUID) -> None:
-        socket = self.root / str(environment_id) / "run" / "tmux.sock"
-        if socket.exists():
+        run = self.root / str(environment_id) / "run"
+        if (run / "tmux.sock").exists():
+            # From beside it: the socket's whole path may be longer than the kernel takes.
             subprocess.run(
-                ["tmux", "-S", str(socket), "kill-server"], check=False, capture_output=True
+                ["tmux", "-S", "tmux.sock", "kill-server"],
+                check=False,
+                capture_output=True,
+                cwd=run,
             )
-            socket.unlink(missing_ok=True)
+            (run / "tmux.sock").unlink(missing_ok=True)
 
 
 def _bubblewrap(home: Path, run: Path, hosts: Path) -> list[str]:
@@ -159,6 +164,7 @@ def _bubblewrap(home: Path, run: Path, hosts: Path) -> list[str]:
         "TERM": "xterm-256color",
         "LANG": "C.UTF-8",
         "PATH": "/usr/local/bin:/usr/bin:/bin",
+        MARK_NAME: RUN.mark,
     }
     binds = [
         *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"),

@@ -58,6 +58,12 @@ async def _receive(stream: anyio.abc.ByteReceiveStream) -> bytes:
         return b""
 
 
+async def _drain(stream: anyio.abc.ByteReceiveStream | None) -> None:
+    assert stream is not None
+    while await _receive(stream):
+        pass
+
+
 class HostRuntime:
     """`root` holds one folder for each sandbox; `processes` are the streams that are open now."""
 
@@ -165,14 +171,20 @@ class HostRuntime:
         finally:
             self.processes.remove(process)
             with anyio.CancelScope(shield=True):
-                for stream in (process.stdin, process.stdout, process.stderr):
-                    assert stream is not None
-                    await stream.aclose()
+                assert process.stdin is not None
+                await process.stdin.aclose()
+                # Unread output keeps a command from ending, and its pipe from being closed.
                 with anyio.move_on_after(2):
-                    await process.wait()
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(_drain, process.stdout)
+                        tasks.start_soon(_drain, process.stderr)
+                        await process.wait()
                 if process.returncode is None:
                     os.killpg(process.pid, signal.SIGKILL)
+                    await _drain(process.stdout)
+                    await _drain(process.stderr)
                     await process.wait()
+                await process.aclose()
 
     async def isolation(self, sandbox: SandboxRef) -> Isolation:
         return Isolation(verified=False, unchecked=("this is no sandbox",))

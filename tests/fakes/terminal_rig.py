@@ -33,9 +33,7 @@ class FixedLease:
     held: bool = True
 
 
-async def until(
-    condition: Callable[[], object], what: str, *, timeout_s: float = WAIT_S
-) -> None:
+async def until(condition: Callable[[], object], what: str, *, timeout_s: float = WAIT_S) -> None:
     """Wait until a condition, plain or async, is true."""
     with anyio.move_on_after(timeout_s):
         while True:
@@ -114,7 +112,7 @@ class Watcher:
         """Take whatever comes, checking that it continues what came before."""
         with self.scope:
             while self.ended is None:
-                while self.stalled:
+                while self.stalled:  # noqa: ASYNC110
                     await anyio.sleep(0.01)
                 self.take(await self.viewer.next())
 
@@ -267,4 +265,3 @@ async def settled(rig: Rig, watcher: Watcher, *, timeout_s: float = WAIT_S) -> N
 def kill_later(pid: int) -> None:
     """Kill a process of this test's own on the host, at once."""
     os.kill(pid, signal.SIGKILL)
-

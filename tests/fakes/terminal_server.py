@@ -57,6 +57,7 @@ class TerminalServer:
     connections: set[ServerConnection] = field(default_factory=set)
     refuse: tuple[int, str] | None = None
     tokens: int = 0
+    slow_snapshots: bool = False
     refreshes: int = 0
     spent: set[str] = field(default_factory=set)
     valid: set[str] = field(default_factory=set)
@@ -153,6 +154,16 @@ class TerminalServer:
         finally:
             self.connections.discard(connection)
 
+    async def _keep_early_keys(self, connection: ServerConnection) -> None:
+        """Make the snapshot wait for a moment, and keep apart what is typed before it."""
+        if not self.slow_snapshots:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REFUSE_S):
+                async for frame in connection:
+                    if isinstance(frame, bytes) and frame[0] == 1:
+                        self.lost += frame[1:]
+
     async def _refuse(self, connection: ServerConnection, code: int, reason: str) -> None:
         """Close, after a moment in which whatever is typed is lost."""
         with contextlib.suppress(TimeoutError, ConnectionClosed):
@@ -171,6 +182,7 @@ class TerminalServer:
         if resumed:
             await self._send_output(connection, seen, bytes(self.document[seen:]))
         else:
+            await self._keep_early_keys(connection)
             self.snapshots += 1
             await connection.send(
                 b"\x02" + struct.pack(">Q", len(self.document)) + bytes(self.document)

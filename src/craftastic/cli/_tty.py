@@ -27,10 +27,11 @@ def reset(*, alternate: bool) -> bytes:
     """Return what undoes the modes that programs set.
 
     Leaving the alternate screen restores the cursor that was saved on entering it, even where
-    nobody entered it: then its present place is saved first.
+    nobody is on it; then its present place is kept around that. xterm keeps one saved place for
+    both, tmux one for each and goes to where the last full-screen program began.
     """
-    keep = b"" if alternate else b"\x1b7"
-    return QUIET_MODES + keep + b"\x1b[?1049l" + PLAIN_MODES
+    leave = b"\x1b[?1049l"
+    return QUIET_MODES + (leave if alternate else b"\x1b7" + leave + b"\x1b8") + PLAIN_MODES
 
 
 @dataclass(slots=True)

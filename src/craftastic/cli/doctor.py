@@ -165,6 +165,9 @@ def _folders(settings: Settings) -> list[Finding]:
 
 def _data_folder(folder: Path) -> Finding:
     about = folder.stat()
+    if not stat.S_ISDIR(about.st_mode):
+        remedy = "Move it away, or set CRAFTASTIC_DATA_DIR to a folder."
+        return Finding("data", False, f"{folder} is not a folder", remedy)
     if not os.access(folder, os.W_OK | os.X_OK):
         remedy = f"chown it to the server's user: chown -R USER {folder}"
         return Finding("data", False, f"{folder} cannot be written", remedy)
@@ -274,11 +277,19 @@ async def _runtimes(settings: Settings) -> list[Finding]:
 async def _check(runtime: Runtime) -> list[Finding]:
     try:
         with anyio.fail_after(CHECK_TIMEOUT_S):
-            return await runtime.check()
+            return [_set_at_start(one) for one in await runtime.check()]
     except CraftasticError as error:
         return [Finding(runtime.name, False, error.message, error.details)]
     except TimeoutError:
         return [Finding(runtime.name, False, "it did not answer in time")]
+
+
+def _set_at_start(one: Finding) -> Finding:
+    """Return the finding without commands that a server which runs as root gives by itself."""
+    if os.geteuid() != 0 or one.ok is not None or not one.name.endswith(".firewall"):
+        return one
+    remedy = "The server, as root, sets them at its start; its log says so if it cannot."
+    return replace(one, message="No rules keep sandboxes off this host yet", remedy=remedy)
 
 
 def judge_runtimes(found: dict[str, list[Finding]], wanted: str) -> list[Finding]:

@@ -20,10 +20,13 @@ from craftastic.errors import InvalidInput
 environments = typer.Typer(help="Create, list, show and remove environments.", no_args_is_help=True)
 
 
-@environments.command("create")
+@environments.command("create", short_help="Create an environment.")
 def environment_create(
     repository: Annotated[
-        str | None, typer.Argument(help="Address of a repository, or a folder whose origin it is.")
+        str | None,
+        typer.Argument(
+            metavar="[REPOSITORY]", help="Address of a repository, or a folder whose origin it is."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the environment.")] = None,
     branch: Branch = None,
@@ -41,7 +44,7 @@ def environment_create(
     wanted = bringing_up.Wanted(address, branch, name or repository_name(address))
 
     async def work(remote: Any) -> None:
-        with checklist() as shown:
+        with bringing_up.interruption_told(), checklist() as shown:
             made = await bringing_up.create_environment(remote, wanted, shown)
             shown.finish()
         show_one(made, as_json=as_json, quiet=quiet, fields=ENVIRONMENT_FIELDS)
@@ -80,9 +83,10 @@ def environment_list(as_json: Json = False, quiet: Quiet = False) -> None:
     with_remote(work)
 
 
-@environments.command("show")
+@environments.command("show", short_help="Show one, with its progress or its error.")
 def environment_show(
-    environment: Annotated[str | None, typer.Argument(help=NAMED)] = None, as_json: Json = False
+    environment: Annotated[str | None, typer.Argument(metavar="[ENVIRONMENT]", help=NAMED)] = None,
+    as_json: Json = False,
 ) -> None:
     """Show one environment with its progress, or the reason of its error."""
     from craftastic.cli.names import load_names
@@ -96,7 +100,7 @@ def environment_show(
     with_remote(work)
 
 
-@environments.command("rm")
+@environments.command("rm", short_help="Remove environments and everything in them.")
 def environment_remove(
     wanted: Annotated[
         list[str] | None, typer.Argument(metavar="ENVIRONMENT...", help=NAMED)

@@ -59,11 +59,13 @@ def main() -> NoReturn:
 
 
 def _end_with(error: CraftasticError) -> NoReturn:
-    from craftastic.http.errors import answer_for
+    from craftastic.http.answers import answer_for
 
     _complain(error.message)
-    if error.details:
-        _complain(error.details, "  ")
+    # Some details begin with the whole message: nobody wants to read it twice.
+    details = (error.details or "").removeprefix(error.message).strip()
+    for line in details.splitlines():
+        _complain(line, "  ")
     sys.exit(answer_for(error).exit_code)
 
 
@@ -102,7 +104,7 @@ def choose_server(
 # ---- this machine ---------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(short_help="Run the server until it is interrupted.")
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")] = None,
@@ -114,7 +116,7 @@ def serve(
     run_server(host, port)
 
 
-@app.command()
+@app.command(short_help="Check this machine; say what to do about what is missing.")
 def doctor(as_json: Json = False) -> None:
     """Check this machine and say what to do about what is missing; 7 if it cannot serve."""
     from craftastic.cli import doctor as checks
@@ -139,7 +141,7 @@ def image_build() -> None:
     run(lambda: image.build(settings))
 
 
-@app.command("settings")
+@app.command("settings", short_help="Print every setting and where its value comes from.")
 def show_settings(as_json: Json = False) -> None:
     """Print every setting, its variable and where its value comes from; secrets are masked."""
     from craftastic.cli import settings_page
@@ -147,7 +149,7 @@ def show_settings(as_json: Json = False) -> None:
     settings_page.show(checked_settings(), as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Bring the database to this version's schema.")
 def migrate() -> None:
     """Bring the database to this version's schema; the server does it by itself at its start."""
     from craftastic.migrations import runner
@@ -166,7 +168,7 @@ def version() -> None:
 # ---- the account ----------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(short_help="Sign in, or make an account.")
 def login(
     server: Annotated[
         str | None, typer.Argument(metavar="[URL]", help="Server to sign in to.")
@@ -230,10 +232,11 @@ def whoami(as_json: Json = False) -> None:
     with_remote(work)
 
 
-@app.command()
+@app.command(short_help="Make an invitation to a new account.")
 def invite(
     email: Annotated[
-        str | None, typer.Argument(help="Only this address may use it; anybody's by default.")
+        str | None,
+        typer.Argument(metavar="[EMAIL]", help="Only this address may use it; anybody by default."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -251,10 +254,14 @@ def invite(
     with_remote(work)
 
 
-@app.command()
+@app.command(short_help="From a repository to a terminal on a branch.")
 def up(  # noqa: PLR0913, PLR0917 - one parameter for each option of the command
     repository: Annotated[
-        str, typer.Argument(help="Address of a repository, or a folder such as `.` for its origin.")
+        str,
+        typer.Argument(
+            metavar="REPOSITORY",
+            help="Address of a repository, or a folder such as `.` for its origin.",
+        ),
     ],
     branch: Branch = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the environment.")] = None,
@@ -271,8 +278,12 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter for each option of the command
     from craftastic.cli import up as bringing_up
     from craftastic.cli.output import show_json
     from craftastic.cli.signing_in import Person, ensure_signed_in
+    from craftastic.worktrees.service import check_branch
 
     address = bringing_up.find_repository(repository)
+
+    if branch:
+        check_branch(branch)  # before anything is made that a wrong name would leave behind
 
     async def work(remote: Any) -> None:
         await ensure_signed_in(remote, Person(email, your_name, password_stdin))

@@ -60,8 +60,20 @@ CATEGORIES: dict[int, type[CraftasticError]] = {
 }
 
 
+OTHERS_ANSWER = {
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.NOT_IMPLEMENTED,
+}
+"""What servers of other kinds answer to our requests."""
+
+
 class ServerUnreachable(Unavailable):
     """Nothing answers at the server's address, or the connection broke."""
+
+
+class NotCraftastic(Unavailable):
+    """Something answers at the server's address, and it is no Craftastic server."""
 
 
 def parse_url(text: str) -> str:
@@ -296,14 +308,20 @@ class Remote:
 
     def _answer(self, answer: httpx.Response) -> Any:
         try:
-            value: Any = answer.json()
+            value: object = answer.json()
         except ValueError:
             value = None
-        if not answer.is_success:
-            raise refusal(answer.status_code, value)
-        if not isinstance(value, dict):
-            raise InternalError(f"What answers at {self.url} is not a Craftastic server.")
-        return cast("dict[str, Any]", value)
+        fields = cast("dict[str, Any]", value) if isinstance(value, dict) else None
+        if fields is None and (
+            answer.is_success or answer.is_redirect or answer.status_code in OTHERS_ANSWER
+        ):
+            raise NotCraftastic(
+                f"What answers at {self.url} is not a Craftastic server: it answered"
+                f" {answer.status_code}, and no JSON."
+            )
+        if fields is None or not answer.is_success:
+            raise refusal(answer.status_code, fields)
+        return fields
 
     def _nobody(self) -> str:
         if self.url == DEFAULT_URL:

@@ -81,10 +81,20 @@ def checked_settings() -> Any:
         return load_settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+            f"{_variable(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors(include_url=False, include_input=False)
         )
         raise InvalidInput(f"The settings are wrong: {faults}.") from error
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    """Return what the user wrote: the variable, where only the field's own name is known."""
+    from craftastic.cli.settings_page import variables
+    from craftastic.settings import Settings
+
+    name = str(place[0]) if place else ""
+    field = Settings.model_fields.get(name)
+    return variables(name, field)[0] if field else ".".join(str(part) for part in place)
 
 
 ENVIRONMENT_FIELDS = (
@@ -128,7 +138,11 @@ def lost_or_kept(row: Mapping[str, Any]) -> str:
         parts.append("changes that were not committed")
     unpushed = row.get("unpushed")
     if isinstance(unpushed, int) and unpushed > 0:
-        parts.append(f"{unpushed} commit{'s' if unpushed > 1 else ''} that were not pushed")
+        parts.append(
+            "1 commit that was not pushed"
+            if unpushed == 1
+            else f"{unpushed} commits that were not pushed"
+        )
     return " and ".join(parts) or "work"
 
 

@@ -3,12 +3,15 @@
 import os
 import resource
 import sys
+from contextlib import suppress
 
 import uvicorn
 import uvloop
 
 from craftastic.app import build_app
+from craftastic.cli.starting import data_folder, listen
 from craftastic.logs import configure
+from craftastic.migrations import runner
 from craftastic.settings import Settings, load_settings
 
 DRAIN_S = 8
@@ -18,8 +21,12 @@ WANTED_FILES = 65536
 def serve(host: str | None = None, port: int | None = None) -> None:
     """Run the server until SIGINT or SIGTERM; sandboxes and their terminals go on after it.
 
+    What can be wrong on this machine is tried first: a person reads one sentence then, and not
+    the trace of an application that did not start.
+
     Raises:
-        SystemExit: A setting is wrong, or the address is taken.
+        SystemExit: The server has ended.
+        CraftasticError: The address, the data folder or the database cannot be used.
     """
     settings = load_settings()
     changed = {"host": host, "port": port}
@@ -27,8 +34,13 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     configure(level=settings.log_level, format=settings.log_format)
     _raise_file_limit()
     os.umask(0o077)
-    server = uvicorn.Server(uvicorn_config(settings))
-    uvloop.run(server.serve())
+    listening = listen(settings)
+    with data_folder(settings):
+        uvloop.run(runner.upgrade(settings.sqlalchemy_url))
+        server = uvicorn.Server(uvicorn_config(settings))
+        # Ctrl-C is how a person ends it, and comes once more when all is put away: no failure.
+        with suppress(KeyboardInterrupt):
+            uvloop.run(server.serve(listening))
     sys.exit(0 if server.started else 1)
 
 

@@ -26,9 +26,9 @@ sessions = typer.Typer(
 )
 
 
-@sessions.command("create")
+@sessions.command("create", short_help="Create a session on a branch.")
 def session_create(
-    environment: Annotated[str | None, typer.Argument(help=f"The environment. {NAMED}")] = None,
+    environment: Annotated[str | None, typer.Argument(metavar="[ENVIRONMENT]", help=NAMED)] = None,
     branch: Branch = None,
     name: Annotated[str | None, typer.Option(help="Of the session; its branch by default.")] = None,
     as_json: Json = False,
@@ -36,13 +36,16 @@ def session_create(
 ) -> None:
     """Create a session: a terminal in a worktree of its own branch."""
     from craftastic.cli.names import load_names
-    from craftastic.cli.remote import CREATE_TIMEOUT_S
+    from craftastic.cli.progress import checklist
+    from craftastic.cli.up import create_session, interruption_told
 
     async def work(remote: Any) -> None:
         found = (await load_names(remote)).environment(environment)
         body = {"environmentId": found["id"], "branch": branch, "name": name}
         body = {key: value for key, value in body.items() if value is not None}
-        made = await remote.post("/api/sessions", body, timeout_s=CREATE_TIMEOUT_S)
+        with interruption_told(), checklist() as shown:
+            made = await create_session(remote, body, shown)
+            shown.finish()
         show_one(made, as_json=as_json, quiet=quiet, fields=SESSION_FIELDS)
 
     with_remote(work)
@@ -51,7 +54,8 @@ def session_create(
 @sessions.command("ls")
 def session_list(
     environment: Annotated[
-        str | None, typer.Argument(help=f"Only those of this environment. {NAMED}")
+        str | None,
+        typer.Argument(metavar="[ENVIRONMENT]", help=f"Only those of this environment. {NAMED}"),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", "-a", help="Dead ones too.")] = False,
     as_json: Json = False,
@@ -92,7 +96,7 @@ def session_list(
     with_remote(work)
 
 
-@sessions.command("rm")
+@sessions.command("rm", short_help="End sessions; unsaved work is kept.")
 def session_remove(
     wanted: Annotated[list[str] | None, typer.Argument(metavar="SESSION...", help=NAMED)] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -118,9 +122,11 @@ def session_remove(
     with_remote(work)
 
 
-@sessions.command("attach")
+@sessions.command("attach", short_help="Attach this terminal to a session.")
 def session_attach(
-    session: Annotated[str | None, typer.Argument(help=f"{NAMED} ENVIRONMENT/NAME too.")] = None,
+    session: Annotated[
+        str | None, typer.Argument(metavar="[SESSION]", help=f"{NAMED} ENVIRONMENT/NAME too.")
+    ] = None,
     read_only: ReadOnly = False,
     detach_keys: DetachKeys = DETACH_KEYS,
     timeout: Timeout = None,

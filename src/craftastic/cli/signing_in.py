@@ -1,14 +1,17 @@
 """Signing in from a terminal or a script, and the first account of a server on this machine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from craftastic.cli.output import ask, ask_secret, interactive, read_secret_line, say
-from craftastic.cli.remote import Remote, ServerUnreachable, is_local
+from craftastic.cli.remote import NotCraftastic, Remote, ServerUnreachable, is_local
 from craftastic.cli.store import SignIn
 from craftastic.errors import CraftasticError, Forbidden, InvalidInput, Unauthenticated
 
 MAX_TOKEN_BYTES = 4096
+LEAST_PASSWORD = 8
+"""In characters, as the API has it."""
+
 SETUP_TOKEN_NEEDED = "SETUP_TOKEN_NEEDED"  # noqa: S105 - a code of the API
 
 
@@ -23,6 +26,11 @@ class Person:
     email: str | None = None
     name: str | None = None
     password_on_stdin: bool = False
+
+    @property
+    def answers(self) -> bool:
+        """Whether the person is at a terminal and can be asked once more."""
+        return interactive() and not self.password_on_stdin
 
 
 def first_account_token(url: str) -> str | None:
@@ -66,11 +74,11 @@ async def log_in(remote: Remote, person: Person) -> SignIn:
         say(f"The server at {remote.url} has no account yet: this one becomes its administrator.")
         first = _complete(person, registers=True)
         try:
-            return await _register(remote, first, {"setupToken": token})
+            return await _register(remote, first, {"setupToken": token}, asks=person.answers)
         except (Forbidden, Unauthenticated):
             say("The server has an account by now; logging in.")
-            return await _log_in(remote, first)
-    return await _log_in(remote, _complete(person, registers=False))
+            return await _log_in(remote, first, asks=person.answers)
+    return await _log_in(remote, _complete(person, registers=False), asks=person.answers)
 
 
 async def register(remote: Remote, person: Person, invitation: str | None) -> SignIn:
@@ -82,18 +90,20 @@ async def register(remote: Remote, person: Person, invitation: str | None) -> Si
     _warn_of_plain_http(remote.url)
     token = first_account_token(remote.url)
     if invitation is None and token is not None:
-        return await _register(remote, _complete(person, registers=True), {"setupToken": token})
+        first = _complete(person, registers=True)
+        return await _register(remote, first, {"setupToken": token}, asks=person.answers)
     if invitation is None and interactive():
         asked = ask_secret("Invitation or one-time token (empty where registration is open)")
         invitation = asked.strip() or None
     answers = _complete(person, registers=True)
     try:
-        return await _register(remote, answers, {"invitation": invitation} if invitation else {})
+        more = {"invitation": invitation} if invitation else {}
+        return await _register(remote, answers, more, asks=person.answers)
     except CraftasticError as error:
         # Only the server knows whether it waits for its first account.
         if invitation is None or error.answer.get("code") != SETUP_TOKEN_NEEDED:
             raise
-        return await _register(remote, answers, {"setupToken": invitation})
+        return await _register(remote, answers, {"setupToken": invitation}, asks=person.answers)
 
 
 async def exchange(remote: Remote, refresh_token: str) -> SignIn:
@@ -113,10 +123,14 @@ def read_invitation(path: Path | None) -> str | None:
         with path.open() as file:
             text = file.read(MAX_TOKEN_BYTES).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"The invitation in {path} cannot be read: {error}.") from error
+        raise InvalidInput(f"The invitation in {path} cannot be read: {_reason(error)}.") from error
     if not text:
         raise InvalidInput(f"The file {path} is empty; it should hold the invitation.")
     return text
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or "" if isinstance(error, OSError) else "it is not text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,29 +154,65 @@ def _complete(person: Person, *, registers: bool) -> _Answers:
     if missing and not asks:
         raise Unauthenticated(
             "You are not signed in, and there is no terminal to ask you: give "
-            f"{', '.join(missing)}, or run `craftastic login` first."
+            f"{', '.join(missing)}, or sign in from a terminal first."
         )
-    email = person.email or ask("E-mail")
+    email = person.email or _ask_email()
     name = person.name or (ask("Your name") if registers and asks else email.partition("@")[0])
     if person.password_on_stdin:
         return _Answers(email, read_secret_line(), name)
     if not registers:
         return _Answers(email, ask_secret("Password"), name)
+    return _Answers(email, _new_password(), name)
+
+
+def _ask_email() -> str:
     while True:
-        password = ask_secret("New password (8 characters or more)")
-        if ask_secret("The same again") == password:
-            return _Answers(email, password, name)
-        say("The two differ; once more.")
+        email = ask("E-mail")
+        local, at, host = email.rpartition("@")
+        if local and at and host and " " not in email:
+            return email
+        say(f"{email} is no e-mail address; once more.")
 
 
-async def _register(remote: Remote, answers: _Answers, more: dict[str, str]) -> SignIn:
-    body = {"email": answers.email, "password": answers.password, "name": answers.name, **more}
-    return await remote.sign_in("/api/auth/register", body)
+def _new_password() -> str:
+    """Ask for a new password twice; the server has the last word on it."""
+    while True:
+        password = ask_secret(f"New password ({LEAST_PASSWORD} characters or more)")
+        if len(password) < LEAST_PASSWORD:
+            say("That is too short; once more.")
+        elif ask_secret("The same again") == password:
+            return password
+        else:
+            say("The two differ; once more.")
 
 
-async def _log_in(remote: Remote, answers: _Answers) -> SignIn:
-    body = {"email": answers.email, "password": answers.password}
-    return await remote.sign_in("/api/auth/login", body)
+async def _register(
+    remote: Remote, answers: _Answers, more: dict[str, str], *, asks: bool
+) -> SignIn:
+    """Register; a person whose password the server does not take is asked for another."""
+    while True:
+        body = {"email": answers.email, "password": answers.password, "name": answers.name, **more}
+        try:
+            return await remote.sign_in("/api/auth/register", body)
+        except InvalidInput as error:
+            if not asks or "password" not in error.message.lower():
+                raise
+            say(error.message)
+            answers = replace(answers, password=_new_password())
+
+
+async def _log_in(remote: Remote, answers: _Answers, *, asks: bool) -> SignIn:
+    """Log in; a person who mistypes the password has three tries."""
+    for tries_left in (2, 1, 0):
+        body = {"email": answers.email, "password": answers.password}
+        try:
+            return await remote.sign_in("/api/auth/login", body)
+        except Unauthenticated as error:
+            if not asks or not tries_left:
+                raise
+            say(error.message)
+            answers = replace(answers, password=ask_secret("Password"))
+    raise AssertionError("unreachable")
 
 
 async def _insist_on_a_server(remote: Remote) -> None:
@@ -170,10 +220,11 @@ async def _insist_on_a_server(remote: Remote) -> None:
 
     Raises:
         ServerUnreachable: Nothing answers.
+        NotCraftastic: It is something else.
     """
     try:
         await remote.public("GET", "/healthz")
-    except ServerUnreachable:
+    except (ServerUnreachable, NotCraftastic):
         raise
     except CraftasticError:
         return  # something answers; the sign-in itself will tell what

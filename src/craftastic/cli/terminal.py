@@ -535,6 +535,7 @@ class Attachment:
         if isinstance(frame, Snapshot):
             self._position.place(frame)
             self._place_snapshot(frame)
+            self._may_type.set()
         elif isinstance(frame, Output):
             fresh = self._position.take(frame)
             if fresh:
@@ -548,10 +549,12 @@ class Attachment:
     def _ready(self, *, resumed: bool) -> None:
         self._reconnects.ready()
         self._was_ready = True
-        self._may_type.set()
         if resumed:
+            self._may_type.set()
             self._take_notice_back()
         else:
+            # A snapshot follows, and typing waits for it: of a session that keys have ended
+            # before, there is nothing left to make one from.
             self._position.following = None
 
     async def _send_keys(self, connection: ClientConnection) -> None:

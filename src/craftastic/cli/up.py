@@ -2,7 +2,8 @@
 
 import contextlib
 import subprocess
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -95,7 +96,7 @@ async def bring_up(remote: Remote, wanted: Wanted) -> Place:
         Conflict: The environment's name is taken for another repository, or it is in error.
         CraftasticError: What the server refused.
     """
-    with checklist() as shown:
+    with interruption_told(), checklist() as shown:
         names = await load_names(remote)
         environment = _existing(names, wanted)
         if environment is None:
@@ -103,9 +104,36 @@ async def bring_up(remote: Remote, wanted: Wanted) -> Place:
         elif environment["status"] in {"error", "stopped"} or _clone_failed(environment):
             await _retry(remote, environment["id"], shown)
         environment = await _until_running(remote, environment["id"], shown)
-        session = await ensure_session(remote, environment, wanted.branch, shown)
+        try:
+            session = await ensure_session(remote, environment, wanted.branch, shown)
+        except (Conflict, Unavailable) as error:
+            await _add_way_on(remote, environment, error)
+            raise
         shown.finish()
     return Place(environment, session)
+
+
+@contextmanager
+def interruption_told() -> Generator[None]:
+    """Say, when Ctrl-C ends the waiting, that the server goes on."""
+    try:
+        yield
+    except anyio.get_cancelled_exc_class():
+        say("Interrupted. What the server has begun goes on; the same command finds it again.")
+        raise
+
+
+async def _add_way_on(remote: Remote, environment: Row, error: CraftasticError) -> None:
+    """Say what may be done about an environment whose clone failed."""
+    with contextlib.suppress(CraftasticError):
+        now = await remote.get(f"/api/environments/{segment(environment['id'])}")
+        if _clone_failed(now):
+            name = printable(now["name"])
+            way_on = (
+                f"The environment {name} is there: the same command tries again,"
+                f" `craftastic env rm {name}` removes it."
+            )
+            error.details = f"{error.details}\n{way_on}" if error.details else way_on
 
 
 def _existing(names: Names, wanted: Wanted) -> Row | None:
@@ -285,12 +313,24 @@ async def ensure_session(
         if session["status"] != "dead" and session.get("gitBranch") == wanted:
             return session
     return await _while(
-        partial(_create_session, remote, environment["id"], branch),
+        partial(_find_or_create_session, remote, environment["id"], branch),
         partial(_follow, remote, environment["id"], shown, "session", "making the worktree"),
     )
 
 
-async def _create_session(remote: Remote, environment_id: str, branch: str | None) -> Row:
+async def create_session(remote: Remote, body: Row, shown: Checklist) -> Row:
+    """Create a session; the progress of a clone that it waits for is shown.
+
+    Raises:
+        Conflict: Its name or branch is taken, or the repository could not be cloned.
+    """
+    return await _while(
+        partial(remote.post, "/api/sessions", body, timeout_s=CREATE_TIMEOUT_S),
+        partial(_follow, remote, body["environmentId"], shown, "session", "making it"),
+    )
+
+
+async def _find_or_create_session(remote: Remote, environment_id: str, branch: str | None) -> Row:
     body = {"environmentId": environment_id}
     if branch:
         body["branch"] = branch

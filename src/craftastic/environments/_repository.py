@@ -47,6 +47,10 @@ class TooManyEnvironments(Conflict):
     code = "TOO_MANY_ENVIRONMENTS"
 
 
+class UserNotFound(NotFound):
+    code = "USER_NOT_FOUND"
+
+
 class database_seconds(GenericFunction[float]):  # noqa: N801 - a function's name in SQL
     """Seconds since 1970 by the database's own clock, which all server processes share."""
 
@@ -168,6 +172,7 @@ class EnvironmentRepository:
         Raises:
             TooManyEnvironments: The owner has `limit` already.
             EnvironmentNameTaken: The owner has one of that name.
+            UserNotFound: There is no such owner.
         """
         if self.tx.get_bind().dialect.name == "postgresql":
             await self.tx.execute(select(func.pg_advisory_xact_lock(CREATE_LOCK)))
@@ -209,6 +214,8 @@ class EnvironmentRepository:
                 error, "uq_environments_owner_id_name", "environments.owner_id, environments.name"
             ):
                 raise EnvironmentNameTaken("Environment name already exists") from error
+            if violated(error, "fk_environments_owner_id_users", "FOREIGN KEY constraint"):
+                raise UserNotFound("User not found") from error
             raise
         return _environment(row)
 

@@ -39,7 +39,7 @@ from craftastic.gateway.git_proxy import (
     answer_text,
 )
 from craftastic.gateway.push_policy import BranchesOnly, GatewayEnvironment, RefUpdatePolicy
-from craftastic.http.errors import answer_for
+from craftastic.http.answers import answer_for
 from craftastic.settings import Settings
 
 TRANSFERS_PER_ENVIRONMENT = 4

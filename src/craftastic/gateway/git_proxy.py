@@ -52,7 +52,7 @@ from craftastic.gateway.push_policy import (
     PushRefusal,
     RefUpdatePolicy,
 )
-from craftastic.http.errors import answer_for
+from craftastic.http.answers import answer_for
 
 MAX_REDIRECTS = 3
 RECORD_TIMEOUT_S = 5.0

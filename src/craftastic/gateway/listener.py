@@ -54,8 +54,17 @@ class GatewayListener:
                 address = await runtime.gateway_address()
                 if address not in self.bound:
                     self._listen(address, group)
-            except (CraftasticError, OSError) as error:
+            except CraftasticError as error:
                 log.warning("gateway cannot listen yet", runtime=runtime.name, reason=str(error))
+                await anyio.sleep(RETRY_S)
+            except OSError as error:
+                log.warning(
+                    "gateway cannot listen yet, so sandboxes can neither clone nor push; "
+                    "CRAFTASTIC_GATEWAY_PORT sets another port",
+                    runtime=runtime.name,
+                    port=self.port,
+                    reason=error.strerror,
+                )
                 await anyio.sleep(RETRY_S)
             else:
                 return

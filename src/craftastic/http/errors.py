@@ -1,13 +1,13 @@
-"""The one table that turns error categories into HTTP statuses, close codes and exit codes.
+"""The bodies of error answers; their statuses are in `answers.py`.
 
-Also the bodies of error answers. There are two families: A (`/api/auth`, `/api/git`) answers
-`{success: false, error}`, B (all others) `{error, details?}`; both add `code` and `requestId`.
+There are two families: A (`/api/auth`, `/api/git`) answers `{success: false, error}`, B (all
+others) `{error, details?}`; both add `code` and `requestId`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import structlog
 from fastapi import FastAPI
@@ -18,18 +18,16 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from craftastic.errors import (
-    Conflict,
     CraftasticError,
-    Forbidden,
     InternalError,
     InvalidInput,
-    NotConfigured,
     NotFound,
     RateLimited,
     TooLarge,
     Unauthenticated,
     Unavailable,
 )
+from craftastic.http.answers import answer_for
 from craftastic.http.ids import ABSENT, Absent
 from craftastic.http.paths import shown_path
 
@@ -40,26 +38,6 @@ EMPTY_JSON = "craftastic.empty_json"
 FAMILY_A = ("/api/auth", "/api/git")
 RETRY_AFTER_S = 2
 MAX_SENTENCES = 5
-
-
-class Answer(NamedTuple):
-    status: int
-    close_code: int
-    exit_code: int
-
-
-ANSWERS: dict[type[CraftasticError], Answer] = {
-    InvalidInput: Answer(400, 1008, 2),
-    Unauthenticated: Answer(401, 1008, 3),
-    Forbidden: Answer(403, 1008, 3),
-    NotFound: Answer(404, 1008, 4),
-    Conflict: Answer(409, 1008, 5),
-    TooLarge: Answer(413, 1009, 2),
-    RateLimited: Answer(429, 1013, 6),
-    NotConfigured: Answer(501, 1011, 7),
-    Unavailable: Answer(503, 1013, 7),
-    InternalError: Answer(500, 1011, 1),
-}
 
 
 class BrokenJson(InvalidInput):
@@ -76,12 +54,6 @@ class EmptyJsonBody(InvalidInput):
             "Body cannot be empty when content-type is set to 'application/json'",
             answer={"statusCode": 400},
         )
-
-
-def answer_for(error: CraftasticError) -> Answer:
-    """Return the row of the nearest category; a category without a row is a bug: 500."""
-    rows = (ANSWERS[category] for category in ANSWERS if isinstance(error, category))
-    return next(rows, ANSWERS[InternalError])
 
 
 def refuse_empty_json(scope: Scope) -> None:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import sqlalchemy
+import sqlalchemy.exc
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -49,8 +50,8 @@ async def upgrade(database_url: str) -> str | None:
         The revision that the database is at now; None when there are no revisions.
 
     Raises:
-        MigrationRefused: The database is newer than this program, or another process kept the
-            lock for `LOCK_TIMEOUT_S`.
+        MigrationRefused: The database cannot be opened, it is newer than this program, or another
+            process kept the lock for `LOCK_TIMEOUT_S`.
     """
     async with _locked(database_url) as connection:
         return await connection.run_sync(_upgrade)
@@ -128,7 +129,10 @@ async def _locked(database_url: str) -> AsyncGenerator[AsyncConnection]:
     url = make_url(database_url)
     if url.get_backend_name() == "sqlite":
         file = Path(url.database or "")
-        _prepare_file(file)
+        try:
+            _prepare_file(file)
+        except OSError as error:
+            raise _not_opened(error) from error
         with _file_lock_holder(file.with_name(file.name + ".migrate.lock")) as lock:
             await _wait_for_file(lock)
             async with _connected(database_url) as connection:
@@ -180,13 +184,29 @@ def _prepare_file(file: Path) -> None:
 
 @asynccontextmanager
 async def _connected(database_url: str) -> AsyncGenerator[AsyncConnection]:
-    engine = _engine(database_url)
-    try:
-        async with engine.begin() as connection:
-            yield connection
-    finally:
-        with anyio.CancelScope(shield=True):
-            await engine.dispose()
+    async with AsyncExitStack() as stack:
+        try:
+            engine = _engine(database_url)
+            stack.push_async_callback(_dispose, engine)
+            connection = await stack.enter_async_context(engine.begin())
+        except (OSError, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+            raise _not_opened(error) from error
+        yield connection
+
+
+async def _dispose(engine: AsyncEngine) -> None:
+    with anyio.CancelScope(shield=True):
+        await engine.dispose()
+
+
+def _not_opened(error: Exception) -> MigrationRefused:
+    # The driver's own sentence: SQLAlchemy's adds its class and a link to its manual.
+    cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+    text = str(cause).strip().rstrip(".") or type(cause).__name__
+    return MigrationRefused(
+        f"The database cannot be opened: {text}.",
+        details="Start it, and check DATABASE_URL and the rights of its file.",
+    )
 
 
 def _engine(database_url: str) -> AsyncEngine:

@@ -5,6 +5,7 @@ nothing else of the host, no private range and not each other. IPv6 is off on th
 """
 
 import contextlib
+import math
 import re
 import socket
 from collections.abc import Sequence
@@ -80,6 +81,8 @@ class SandboxNetwork:
 
     rules_problem: str | None = None
     _warned: bool = False
+    _set_at: float = -math.inf
+    _set_for: str = ""
 
     @property
     def bridge(self) -> str:
@@ -110,9 +113,16 @@ class SandboxNetwork:
             raise RuntimeUnavailable("The sandboxes' network was made and is gone again.")
         return address
 
-    async def protect(self) -> None:
-        """Set the host's rules; where that is not allowed, note why and go on."""
+    async def protect(self, *, unless_within_s: float = 0.0) -> None:
+        """Set the host's rules; where that is not allowed, note why and go on.
+
+        Rules that this process set for the same address at most `unless_within_s` ago are taken to
+        be there still.
+        """
         address = await self.ensure()
+        is_recent = anyio.current_time() - self._set_at < unless_within_s
+        if is_recent and self.rules_set and self._set_for == address:
+            return
         try:
             for chain in await self._chains(address):
                 await self.firewall.apply(**chain.arguments())
@@ -123,6 +133,7 @@ class SandboxNetwork:
                 log.warning("network.unprotected", reason=error.message)
         else:
             self.rules_set, self.rules_problem = True, None
+            self._set_at, self._set_for = anyio.current_time(), address
 
     async def protected(self) -> bool:
         """Report whether the rules are in place.

@@ -13,6 +13,7 @@ import struct
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import anyio
 
@@ -40,6 +41,9 @@ SOCKET_NAME = "init.sock"
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 UNKNOWN_EXIT = 137
+MAX_EXIT_CODE = 255
+MAX_ERRNO = 4095
+"""Linux's own bound. Source: linux/err.h."""
 
 GONE = "The sandbox is not running."
 
@@ -152,7 +156,7 @@ class Command:
         match await self._reply():
             case {"started": True}:
                 return
-            case {"error": "exec", "errno": int(number)}:
+            case {"error": "exec", "errno": int(number)} if 0 < number <= MAX_ERRNO:
                 self.refusal = number
                 self.exit_code = NOT_FOUND if number == errno.ENOENT else NOT_EXECUTABLE
             case {"error": "exhausted"}:
@@ -192,7 +196,7 @@ class Command:
         """Wait until the command has ended and return its exit code, as a shell tells it."""
         while self.exit_code is None:
             match await self._reply():
-                case {"exit": int(code)}:
+                case {"exit": int(code)} if 0 <= code <= MAX_EXIT_CODE:
                     self.exit_code = code
                 case _:
                     self.exit_code, self.lost = UNKNOWN_EXIT, True
@@ -215,7 +219,10 @@ class Command:
             self._connection.close()
 
     async def _reply(self) -> dict[str, object] | None:
-        """Return the next line of the command's keeper, or None when it is gone."""
+        """Return the next line of the command's keeper, or None when it is gone.
+
+        As hostile as the sandbox, whatever the keeper does to stay itself.
+        """
         while b"\n" not in self._replies:
             try:
                 more = self._connection.recv(MAX_REPLY_BYTES)
@@ -229,10 +236,10 @@ class Command:
             self._replies += more
         line, _, self._replies = self._replies.partition(b"\n")
         try:
-            answer: dict[str, object] = json.loads(line)
-        except ValueError:
+            answer: object = json.loads(line)
+        except (ValueError, RecursionError):
             return {}
-        return answer
+        return cast("dict[str, object]", answer) if isinstance(answer, dict) else {}
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,9 @@ So process 1 listens on a socket that the server made and that has no name insid
 connection it forks a keeper, which takes one request and three descriptors, starts the command,
 says how it ended, and ends it when the connection ends: when the server cancels, or dies.
 
-Being process 1, it cannot be killed from inside, and it adopts what commands leave behind.
+Being process 1, it cannot be killed from inside, and it adopts what commands leave behind. It
+cannot be traced either: commands run as the same user, and one that took its listener would
+answer in its place.
 
 This file runs inside, by itself: it imports nothing of this project, and it must go on talking to
 servers older and newer than itself. Protocol: 4 bytes of length, a JSON object {"argv": […]} with
@@ -41,8 +43,8 @@ MAX_FD = 4096
 SCORE = "500"
 """Commands are killed for want of memory before process 1 is. Source: proc(5), oom_score_adj."""
 
-SUBREAPER = 36
-"""PR_SET_CHILD_SUBREAPER. Source: prctl(2)."""
+DUMPABLE, SUBREAPER = 4, 36
+"""PR_SET_DUMPABLE and PR_SET_CHILD_SUBREAPER. Source: prctl(2)."""
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -52,6 +54,7 @@ STREAMS = 3
 
 def main() -> NoReturn:
     """Serve for ever; a connection that goes wrong is nothing to the next one."""
+    _prctl(DUMPABLE, 0)
     listener = socket.socket(fileno=int(sys.argv[1]))
     listener.set_inheritable(False)
     # What was needed to come here (namespaces, the filter) is nobody's business inside.
@@ -94,8 +97,7 @@ def _keep(connection: socket.socket) -> None:
     os.set_blocking(waker, False)
     signal.signal(signal.SIGCHLD, _wake)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-    with contextlib.suppress(Exception):
-        ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+    _prctl(SUBREAPER, 1)
     connection.settimeout(REQUEST_S)
     request = _receive(connection)
     if request is None:
@@ -151,6 +153,8 @@ def _become(argv: list[str], streams: list[int], started: int) -> NoReturn:
         signal.set_wakeup_fd(-1)
         for name in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ):
             signal.signal(name, signal.SIG_DFL)
+        # Its own entries in /proc are the sandbox's user's again.
+        _prctl(DUMPABLE, 1)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123
             score.write(SCORE)
         for target, one in enumerate(streams):
@@ -242,6 +246,11 @@ def _descendants() -> list[int]:
 def _signal(process: int, number: int) -> None:
     with contextlib.suppress(OSError):
         os.kill(process, number)
+
+
+def _prctl(option: int, value: int) -> None:
+    with contextlib.suppress(Exception):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def _wake(_number: int, _frame: object) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from uuid import UUID
 
-from craftastic.runtimes._storage import Storage
+from craftastic.runtimes._storage import Storage, remove_tree
 from craftastic.runtimes.base import GATEWAY_HOST, HOME, RUN_DIR, USER
 
 INSIDE_UID = 1000
@@ -136,8 +135,7 @@ def make_run_folder(folders: Folders, environment_id: UUID, uid: int) -> Path:
     run = folders.run(environment_id)
     run.parent.mkdir(parents=True, exist_ok=True)
     run.parent.chmod(0o711)
-    if run.exists():
-        shutil.rmtree(run)  # Relative to open folders on Linux: no link is followed.
+    remove_tree(run)
     run.mkdir(mode=0o700)
     if uid != os.geteuid():
         os.chown(run, uid, uid)

@@ -25,6 +25,9 @@ CONNECT_S = 1.0
 AT_ONCE_S = 0.5
 """A refusal that comes later than this came from the network, not from a rule of this host."""
 
+PYTHON = "/usr/bin/python3"
+"""By its path: the first `python3` on a sandbox's search path may be the sandbox's own."""
+
 MAX_HOST_ADDRESSES = 64
 METADATA = ("169.254.169.254", 80)
 SILENT = {
@@ -264,7 +267,7 @@ async def probe(
             "udp6": canaries.ports("udp", socket.AF_INET6),
         }
         try:
-            result = await run(["python3", "-I", "-S", "-c", SCRIPT, json.dumps(plan)])
+            result = await run([PYTHON, "-I", "-S", "-c", SCRIPT, json.dumps(plan)])
         except CraftasticError as error:
             return Isolation(verified=False, unchecked=(f"everything: {error.message}",))
         reached = [f"the host at {address} ({kind})" for kind, address in canaries.reached()]
@@ -302,7 +305,7 @@ def judge(
             for what, address, port, kind, status, took in answer["results"]
         ]
         gateway_status = str(answer["gateway"])[:80]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         reason = " ".join(result.stderr.decode(errors="replace").split())[-200:]
         return [], [f"everything: the probe did not run in the sandbox ({reason or 'no output'})"]
     opened: list[str] = []

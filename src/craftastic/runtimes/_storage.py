@@ -79,14 +79,25 @@ def remove_storage(data_dir: Path, environment_id: UUID) -> None:
         OSError: Something could not be removed, such as a mounted file system.
     """
     for tree in TREES:
-        try:
-            parent = os.open(data_dir / tree, FOLDER)
-        except FileNotFoundError:
-            continue
-        try:
-            _remove_from(parent, str(environment_id))
-        finally:
-            os.close(parent)
+        remove_tree(data_dir / tree / str(environment_id))
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder that a sandbox has written, whatever its depth; absent is no error.
+
+    Its parent must be the server's own. Blocks; call it in a thread.
+
+    Raises:
+        OSError: See `remove_storage`.
+    """
+    try:
+        parent = os.open(folder.parent, FOLDER)
+    except FileNotFoundError:
+        return
+    try:
+        _remove_from(parent, folder.name)
+    finally:
+        os.close(parent)
 
 
 def _remove_from(parent: int, key: str) -> None:

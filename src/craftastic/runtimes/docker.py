@@ -63,6 +63,9 @@ STOP_GRACE_S = 2
 START_S = 60.0
 REMOVE_S = 60.0
 REMOVE_PAUSE_S = 0.1
+RULES_FRESH_S = 5.0
+"""A sandbox is made right after `prepare`, which has set the rules: 90 ms of iptables."""
+
 MAX_SANDBOX_NUMBER = 65_535
 MAX_KNOWN = 4096
 
@@ -150,7 +153,7 @@ class DockerRuntime:
             image = await self._images.ensure(report)
             await report(Progress("sandbox", "Starting the sandbox"))
             gateway = await self._network.ensure()
-            await self._network.protect()
+            await self._network.protect(unless_within_s=RULES_FRESH_S)
             place = await self._place(spec, gateway)
             if found is not None and not _fits(found, gateway):
                 # It knows the gateway at an address that is gone; what it wrote is not in it.

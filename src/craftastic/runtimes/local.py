@@ -5,8 +5,8 @@ below the data folder. A server that is root gives each environment a user id of
 """
 
 import contextlib
+import math
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
@@ -35,7 +35,7 @@ from craftastic.runtimes._local_check import HostCheck, open_tun
 from craftastic.runtimes._local_mounts import Folders, make_etc
 from craftastic.runtimes._local_process import State, read_state
 from craftastic.runtimes._probe import probe
-from craftastic.runtimes._storage import remove_storage
+from craftastic.runtimes._storage import remove_storage, remove_tree
 from craftastic.runtimes.base import (
     GATEWAY_HOST,
     MAX_OUTPUT_BYTES,
@@ -62,6 +62,8 @@ USERS: Final = 65_536
 HOOK: Final = "OUTPUT"
 DNS_PORT: Final = "53"
 PASSABLE: Final = 0o011
+RULES_FRESH_S: Final = 5.0
+"""A sandbox is made right after `prepare`, which has set the rules: 100 ms of iptables."""
 
 
 def firewall_rules(
@@ -109,6 +111,7 @@ class LocalRuntime:
         )
         self._firewall = Firewall()
         self._firewall_trouble: str | None = "not tried yet"
+        self._rules_set_at = -math.inf
         self._prepared = False
         self._preparing = anyio.Lock()
         self._locks: defaultdict[UUID, anyio.Lock] = defaultdict(anyio.Lock)
@@ -159,7 +162,8 @@ class LocalRuntime:
             failure: CraftasticError | None = None
             async with anyio.create_task_group() as tasks:
                 # Another program may have emptied the tables since: set again, meanwhile.
-                tasks.start_soon(self._set_rules)
+                if anyio.current_time() - self._rules_set_at > RULES_FRESH_S:
+                    tasks.start_soon(self._set_rules)
                 failure = await self._start(spec)
             if failure is not None:
                 raise failure
@@ -298,15 +302,10 @@ class LocalRuntime:
         if storage:
             try:
                 remove_storage(self._folders.data_dir, environment_id)
-                self._remove_run(environment_id)
+                remove_tree(self._folders.run(environment_id))
             except OSError as error:
                 message = f"The environment's storage cannot be removed: {error.strerror}"
                 raise RuntimeUnavailable(message) from error
-
-    def _remove_run(self, environment_id: UUID) -> None:
-        run = self._folders.run(environment_id)
-        if run.exists():
-            shutil.rmtree(run)
 
     def _list(self) -> list[SandboxSummary]:
         found: list[SandboxSummary] = []
@@ -351,6 +350,7 @@ class LocalRuntime:
             self._firewall_trouble = error.message
         else:
             self._firewall_trouble = None
+            self._rules_set_at = anyio.current_time()
 
     def _rules(self, *, ipv6: bool) -> list[list[str]]:
         return firewall_rules(self._settings.gateway_port, resolvers(), ipv6=ipv6)

@@ -5,13 +5,10 @@ repeated, by the request, by an attach, or by the reconciler after a crash.
 """
 
 import contextlib
-import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 from uuid import UUID
 
 import anyio
@@ -24,12 +21,22 @@ from craftastic.environments.service import (
     Environment,
     EnvironmentService,
     EnvironmentStatus,
-    SessionLine,
     check_name,
 )
-from craftastic.errors import Conflict, CraftasticError, InvalidInput, NotFound, Unavailable
-from craftastic.http.wire import timestamp
-from craftastic.runtimes.base import SandboxGone, SandboxRef
+from craftastic.errors import CraftasticError, InvalidInput, NotFound
+from craftastic.runtimes.base import SandboxGone
+from craftastic.sessions._availability import (
+    Availability,
+    BranchInUse,
+    SessionNameTaken,
+    TooManySessions,
+    branch_availability,
+    name_availability,
+    refuse_name,
+    refuse_taken,
+    tmux_name,
+)
+from craftastic.sessions._lists import SessionLists
 from craftastic.sessions._model import Session, SessionStatus, SessionType
 from craftastic.sessions._repository import (
     Counts,
@@ -39,6 +46,7 @@ from craftastic.sessions._repository import (
     UniquenessLost,
     nothing_to_delete,
 )
+from craftastic.sessions._steps import SANDBOX_ENDED, TMUX_GONE, Steps, Tmux
 from craftastic.worktrees.service import (
     WORKSPACE,
     Kept,
@@ -46,7 +54,6 @@ from craftastic.worktrees.service import (
     WorktreeService,
     branch_key,
     check_branch,
-    conflicting,
     worktree_path,
 )
 
@@ -65,39 +72,16 @@ __all__ = [
 ]
 
 MAX_NAME_CHARACTERS = 200
-MAX_TMUX_NAME_CHARACTERS = 40
-MAX_ENVIRONMENTS_AT_ONCE = 8
+MAX_STRAYS = 100
+"""Most tmux sessions that one request ends: the names are the sandbox's to invent."""
+
 INSERT_ATTEMPTS = 20
 UNDO_TIMEOUT_S = 60.0
 TOUCH_CHUNK = 500
 
-TMUX_GONE = "Its terminal has ended."
-SANDBOX_ENDED = "The environment's sandbox has ended."
 ENDED_BY_OWNER = "It was ended on request."
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-
-class SessionNameTaken(Conflict):
-    code = "SESSION_NAME_IN_USE"
-    code_is_error = True
-
-
-class BranchInUse(Conflict):
-    """A living session has the branch, or one that cannot be beside it."""
-
-    code = "BRANCH_IN_USE"
-    code_is_error = True
-
-
-class TooManySessions(Conflict):
-    code = "TOO_MANY_SESSIONS"
-
-
-class SessionGone(Conflict):
-    """The session was deleted while something was done with it."""
-
-    code = "SESSION_DELETED"
 
 
 class AgentNotFound(NotFound):
@@ -106,37 +90,6 @@ class AgentNotFound(NotFound):
 
 class NoContainer(InvalidInput):
     code = "ENVIRONMENT_HAS_NO_CONTAINER"
-
-
-class Tmux(Protocol):
-    """What sessions need of tmux; `tmux.service.TmuxService` is it."""
-
-    async def ensure(
-        self,
-        sandbox: SandboxRef,
-        name: str,
-        directory: str,
-        *,
-        environment: Mapping[str, str] = ...,
-        columns: int = ...,
-        rows: int = ...,
-    ) -> object: ...
-
-    async def kill(self, sandbox: SandboxRef, name: str) -> object: ...
-
-    async def names(self, sandbox: SandboxRef) -> set[str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Availability:
-    """Whether a name or a branch is free; else who has it, and the sentence that says so."""
-
-    message: str
-    existing: Session | None = None
-
-    @property
-    def available(self) -> bool:
-        return self.existing is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,28 +113,6 @@ class LiveStatus:
     status: SessionStatus
     is_realtime: bool
     checked_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLists:
-    """The sessions of environments, for the lists of environments."""
-
-    database: Database
-    clock: Clock
-
-    async def lines(self, environment_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[SessionLine]]:
-        """Return the sessions of each environment, newest first."""
-        async with self.database.read() as tx:
-            sessions = await SessionRepository(tx).list_environments(environment_ids)
-        lines: defaultdict[UUID, list[SessionLine]] = defaultdict(list)
-        for session in sessions:
-            lines[session.environment_id].append(_line(session))
-        return lines
-
-    async def end_all(self, environment_id: UUID) -> None:
-        """Mark every session of the environment dead: its sandbox has ended."""
-        async with self.database.begin() as tx:
-            await SessionRepository(tx).end_all(environment_id, SANDBOX_ENDED, self.clock.now())
 
 
 async def _no_agent(_owner: UserId, _agent_id: UUID) -> bool:
@@ -282,7 +213,7 @@ class SessionService:
             EnvironmentNotFound: It is absent, deleted or somebody else's.
         """
         composed = unicodedata.normalize("NFC", name)
-        return _name_availability(await self._live(owner, environment_id), composed)
+        return name_availability(await self._live(owner, environment_id), composed)
 
     async def check_branch(self, owner: UserId, environment_id: UUID, branch: str) -> Availability:
         """Tell whether a branch is free among the environment's living sessions.
@@ -290,7 +221,7 @@ class SessionService:
         Raises:
             EnvironmentNotFound: It is absent, deleted or somebody else's.
         """
-        return _branch_availability(await self._live(owner, environment_id), branch)
+        return branch_availability(await self._live(owner, environment_id), branch)
 
     async def update(
         self,
@@ -356,7 +287,7 @@ class SessionService:
         if environment.status is not EnvironmentStatus.RUNNING:
             return Deletion(None, pending=True)
         try:
-            return Deletion(await self._finish_delete(session, environment), pending=False)
+            return Deletion(await self._steps.remove(session, environment), pending=False)
         except CraftasticError as error:
             log.warning("session not removed yet", session=str(session.id), reason=error.message)
             return Deletion(None, pending=True)
@@ -440,66 +371,22 @@ class SessionService:
         names = await self.tmux.names(environment.sandbox)
         async with self.database.read() as tx:
             known = await SessionRepository(tx).tmux_names(environment.id)
-        for name in sorted(names - known):
+        for name in sorted(names - known)[:MAX_STRAYS]:
             await self.tmux.kill(environment.sandbox, name)
-
-    # The step below takes no input, keeps no memory, and may be repeated.
 
     async def reconcile(self) -> None:
         """Finish what was cut short, and notice terminals that ended."""
-        async with self.database.begin() as tx:
-            await SessionRepository(tx).end_stopped(SANDBOX_ENDED, self.clock.now())
-        async with self.database.read() as tx:
-            sessions = await SessionRepository(tx).list_concerned()
-        running = {one.id: one for one in await self.environments.list_running()}
-        concerned: defaultdict[UUID, list[Session]] = defaultdict(list)
-        for session in sessions:
-            if session.environment_id in running:
-                concerned[session.environment_id].append(session)
-        limiter = anyio.CapacityLimiter(MAX_ENVIRONMENTS_AT_ONCE)
-        async with anyio.create_task_group() as tasks:
-            for environment_id, group in concerned.items():
-                tasks.start_soon(self._reconcile_one, running[environment_id], group, limiter)
+        await self._steps.reconcile()
 
-    async def _reconcile_one(
-        self, environment: Environment, sessions: Sequence[Session], limiter: anyio.CapacityLimiter
-    ) -> None:
-        async with limiter:
-            try:
-                names = await self.tmux.names(environment.sandbox)
-                for session in sessions:
-                    await self._reconcile_session(session, environment, names)
-            except CraftasticError as error:
-                # What happened to the sandbox is noticed by the environments' own step.
-                log.info(
-                    "sessions not observed", environment=str(environment.id), why=error.message
-                )
-
-    async def _reconcile_session(
-        self, session: Session, environment: Environment, names: set[str]
-    ) -> None:
-        if session.deleted:
-            await self._finish_delete(session, environment)
-        elif not session.ready:
-            if environment.usable:
-                await self._finish_create(session, environment)
-        elif session.tmux_name not in names:
-            async with self.database.begin() as tx:
-                await SessionRepository(tx).end(
-                    session.id, TMUX_GONE, self.clock.now(), seen=session.updated_at
-                )
-
-    async def _finish_create(self, session: Session, environment: Environment) -> None:
-        try:
-            await self._make(session, environment, reread=True)
-        except (SandboxGone, Unavailable) as error:
-            log.info("session finished later", session=str(session.id), reason=error.message)
-        except CraftasticError as error:
-            log.warning("session not finished", session=str(session.id), reason=error.message)
-            async with self.database.begin() as tx:
-                await SessionRepository(tx).end(
-                    session.id, error.message, self.clock.now(), seen=session.updated_at
-                )
+    @property
+    def _steps(self) -> Steps:
+        return Steps(
+            database=self.database,
+            environments=self.environments,
+            worktrees=self.worktrees,
+            tmux=self.tmux,
+            clock=self.clock,
+        )
 
     async def _live(self, owner: UserId, environment_id: UUID) -> list[Session]:
         await self.environments.get_owned(owner, environment_id)
@@ -533,85 +420,35 @@ class SessionService:
         )
         milliseconds = int(now.timestamp() * 1000)
         for later in range(INSERT_ATTEMPTS):
-            named = replace(new, tmux_name=_tmux_name(new.name, milliseconds + later))
+            named = replace(new, tmux_name=tmux_name(new.name, milliseconds + later))
             try:
                 async with self.database.begin() as tx:
                     repository = SessionRepository(tx)
                     await repository.lock(environment.id)
-                    self._refuse_taken(await repository.list_live(environment.id), named)
+                    refuse_taken(
+                        await repository.list_live(environment.id),
+                        named.name,
+                        named.branch,
+                        self.max_per_environment,
+                    )
                     return await repository.add(named)
             except UniquenessLost as error:
                 # Most likely the tmux name's millisecond; what else it was is seen next time.
                 log.debug("session insert repeated", lost=error.message)
         raise SessionNameTaken(f'Session name "{new.name}" is already in use')
 
-    def _refuse_taken(self, live: Sequence[Session], new: NewSession) -> None:
-        name = _name_availability(live, new.name)
-        if name.existing is not None:
-            raise SessionNameTaken(name.message, answer=_existing(name.existing))
-        if new.branch is not None:
-            branch = _branch_availability(live, new.branch)
-            if branch.existing is not None:
-                raise BranchInUse(branch.message, answer=_existing(branch.existing))
-        if len(live) >= self.max_per_environment:
-            raise TooManySessions(
-                "The environment has as many sessions as it may have",
-                details=f"The limit is {self.max_per_environment}; delete one of them.",
-            )
-
     async def _make_recovering(
         self, owner: UserId, session: Session, environment: Environment
     ) -> Session:
         """Make a session's parts; once more where the sandbox or its clone turns out to be lost."""
         try:
-            return await self._make(session, environment)
+            return await self._steps.make(session, environment)
         except SandboxGone:
             await self.environments.ensure_running(environment)
         except RepositoryMissing:
             await self.environments.clone_again(environment)
         environment = await self.environments.ready(owner, environment.id)
-        return await self._make(session, environment)
-
-    async def _make(
-        self, session: Session, environment: Environment, *, reread: bool = False
-    ) -> Session:
-        """Make a session's worktree and tmux session, then record it; repeatable.
-
-        With `reread` it may have changed since it was read, and is looked at again.
-        """
-        async with self.environments.exclusive(environment.id):
-            if reread and not await self._still_to_make(session):
-                return session
-            directory = await self._place(session, environment)
-            if session.ready:
-                return session
-            async with self.database.begin() as tx:
-                made = await SessionRepository(tx).mark_ready(
-                    session.id, directory, self.clock.now()
-                )
-        if made is None:
-            raise SessionGone("The session was ended while it was made.")
-        return made
-
-    async def _place(self, session: Session, environment: Environment) -> str:
-        sandbox = environment.sandbox
-        if session.branch is None:
-            directory = await self.worktrees.ensure_workspace(sandbox)
-        else:
-            directory = await self.worktrees.ensure(
-                sandbox, environment.id, session.branch, environment.branch
-            )
-        await self.tmux.ensure(sandbox, session.tmux_name, directory)
-        return directory
-
-    async def _still_to_make(self, session: Session) -> bool:
-        async with self.database.read() as tx:
-            now = await SessionRepository(tx).find(session.id)
-        return (
-            now is not None
-            and not (now.deleted or now.ready)
-            and now.status is not SessionStatus.DEAD
-        )
+        return await self._steps.make(session, environment)
 
     async def _undo(self, owner: UserId, session: Session) -> None:
         """Leave nothing of a session that could not be made, now or as soon as that is possible."""
@@ -621,23 +458,9 @@ class SessionService:
                     await SessionRepository(tx).bury(session.id, self.clock.now())
                 environment = await self.environments.get_owned(owner, session.environment_id)
                 if environment.status is EnvironmentStatus.RUNNING:
-                    await self._finish_delete(session, environment)
+                    await self._steps.remove(session, environment)
             except CraftasticError as error:
                 log.info("undone later", session=str(session.id), reason=error.message)
-
-    async def _finish_delete(self, session: Session, environment: Environment) -> Kept | None:
-        kept = None
-        async with self.environments.exclusive(environment.id):
-            await self.tmux.kill(environment.sandbox, session.tmux_name)
-            async with self.database.read() as tx:
-                shared = await SessionRepository(tx).branch_in_use(session)
-            if session.branch is not None and not shared:
-                kept = await self.worktrees.release(
-                    environment.sandbox, environment.id, session.branch, keep_as=str(session.id)
-                )
-            async with self.database.begin() as tx:
-                await SessionRepository(tx).remove(session.id)
-        return kept
 
     async def _end(self, session: Session, environment: Environment) -> Session:
         if environment.status is EnvironmentStatus.RUNNING:
@@ -662,21 +485,14 @@ class SessionService:
                 repository = SessionRepository(tx)
                 await repository.lock(session.environment_id)
                 others = await repository.list_live(session.environment_id)
-                self._refuse_name(session, name, others)
+                if session.status is not SessionStatus.DEAD:
+                    refuse_name([one for one in others if one.id != session.id], name)
                 renamed = await repository.rename(session.id, name, self.clock.now())
         except UniquenessLost:
             raise SessionNameTaken(f'Session name "{name}" is already in use') from None
         if renamed is None:
             raise SessionNotFound("Session not found")
         return renamed
-
-    @staticmethod
-    def _refuse_name(session: Session, name: str, live: Sequence[Session]) -> None:
-        if session.status is SessionStatus.DEAD:
-            return
-        found = _name_availability([one for one in live if one.id != session.id], name)
-        if found.existing is not None:
-            raise SessionNameTaken(found.message, answer=_existing(found.existing))
 
     async def _set_status(self, session: Session, status: SessionStatus) -> Session:
         async with self.database.begin() as tx:
@@ -690,84 +506,8 @@ class SessionService:
             live = await repository.list_live(session.environment_id)
             if (already := next((one for one in live if one.id == session.id), None)) is not None:
                 return already
-            self._refuse_taken(
-                live,
-                NewSession(
-                    environment_id=session.environment_id,
-                    name=session.name,
-                    branch=session.branch,
-                    branch_key=session.branch_key,
-                    tmux_name=session.tmux_name,
-                    working_directory=session.working_directory,
-                    session_type=session.session_type,
-                    agent_id=session.agent_id,
-                    created_at=session.created_at,
-                ),
-            )
+            refuse_taken(live, session.name, session.branch, self.max_per_environment)
             reopened = await repository.reopen(session.id, self.clock.now())
         if reopened is None:
             raise SessionNotFound("Session not found")
         return reopened
-
-
-def _tmux_name(name: str, milliseconds: int) -> str:
-    # tmux gives `.` and `:` a meaning in targets, and a name must survive every shell and log.
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:MAX_TMUX_NAME_CHARACTERS].strip("-")
-    return f"{plain or 'session'}-{milliseconds}"
-
-
-def _name_availability(live: Sequence[Session], name: str) -> Availability:
-    for session in live:
-        if session.name == name:
-            return Availability(f'Session name "{name}" is already in use', session)
-    return Availability("Name is available")
-
-
-def _branch_availability(live: Sequence[Session], branch: str) -> Availability:
-    key = branch_key(branch)
-    for session in live:
-        if session.branch is None or session.branch_key is None:
-            continue
-        if session.branch == branch:
-            return Availability(
-                f'Branch "{branch}" is already in use by session "{session.name}"', session
-            )
-        if session.branch_key == key:
-            return Availability(
-                f'Branch "{branch}" differs only in letter case or spelling from '
-                f'"{session.branch}", which session "{session.name}" uses',
-                session,
-            )
-        if conflicting(session.branch_key, key):
-            return Availability(
-                f'Branch "{branch}" cannot be beside "{session.branch}" of session '
-                f'"{session.name}": git keeps one name as a folder of the other',
-                session,
-            )
-    return Availability("Branch is available")
-
-
-def _existing(session: Session) -> dict[str, object]:
-    existing: dict[str, object] = {
-        "id": str(session.id),
-        "name": session.name,
-        "createdAt": timestamp(session.created_at),
-    }
-    if session.last_activity is not None:
-        existing["lastActivity"] = timestamp(session.last_activity)
-    return {"existingSession": existing}
-
-
-def _line(session: Session) -> SessionLine:
-    return SessionLine(
-        id=session.id,
-        environment_id=session.environment_id,
-        name=session.name,
-        tmux_session_name=session.tmux_name,
-        working_directory=session.working_directory,
-        status=session.status.value,
-        git_branch=session.branch,
-        last_activity=session.last_activity,
-        created_at=session.created_at,
-        updated_at=session.updated_at,
-    )

@@ -1,11 +1,14 @@
 """Snapshots of a pane and the bytes that follow each, over one connection.
 
-The pane's bytes come by one of two ways, both complete. Usually as `%output` of the control
-client: ordered with its answers, so a snapshot fits exactly where its answer stands. While a
-program floods the only viewer, by the pane's pipe, which is twice as fast: the answer to the
-command that starts it tells where it goes on. tmux throws away what a pipe still holds when it
-is closed, so the way back is taken when nothing was printed around it, which marks behind the last
-byte prove; a snapshot that cannot wait for that cuts the bytes for everybody.
+The pane's bytes come by one of two ways. By the pane's pipe, from the moment of a snapshot on: the
+command that starts the pipe stands in the snapshot's own line. Or, while another server holds the
+pane's one pipe, as `%output` of the control client: half as fast, and ordered with its answers.
+
+A snapshot for one more viewer must not disturb the others, and tmux throws away what a pipe still
+holds when it is started anew. So the place of such a snapshot is proved: marks that travel behind
+the last byte show that nothing was printed around it. Where a program prints without a pause the
+pipe is started anew, and everybody gets the snapshot. (Switching `no-output` on and off instead
+does not work: tmux 3.3a stops answering a client that still had output waiting.)
 """
 
 import re
@@ -26,8 +29,9 @@ from craftastic.terminals._viewer import Snapshot
 PIPE_BEGINS_S = 5.0
 MARK_S = 2.0
 ANSWER_S = 30.0
-FLOOD_BYTES = 128 << 10
-FLOOD_S = 0.05
+UNDISTURBED_S = 1.0
+"""So long a snapshot waits for a pause in the output before it disturbs the other viewers."""
+PAUSE_S = 0.01
 MAX_WAITING = 8 << 20
 MAX_SNAPSHOT = 6 << 20
 SMALL = 256 << 10
@@ -42,6 +46,7 @@ class PaneFeed:
         self,
         output: Output,
         *,
+        by_pipe: bool,
         clock: Callable[[], float],
         changed: Callable[[], None],
         broken: Callable[[], None],
@@ -49,34 +54,30 @@ class PaneFeed:
     ) -> None:
         self.pane = ""
         self.command = ""
-        self.flooded = anyio.Event()
+        self.cuts = 0
+        """How often everybody got a snapshot because one viewer needed it."""
         self._output = output
         self._clock = clock
         self._changed = changed
         self._broken = broken
         self._noticed = noticed
-        self._one_at_a_time = anyio.Lock()
-        self._control = False  # bytes come as `%output`
+        self._by_pipe = by_pipe
         self._asked = 0  # the newest generation of the pipe that was asked for
         self._active = 0  # the one whose bytes come, 0 while none do
+        self._control = False  # bytes come as `%output`
         self._fresh = True  # the bytes after the next snapshot continue nothing
-        self._holding = False  # the pipe's bytes wait for the last of `%output`
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._unchecked = False  # the first byte after a snapshot has not come yet
         self._began = anyio.Event()
         self._marked = anyio.Event()
         self._pipe_bytes = 0
-        self._control_bytes = 0
         self._last_at = 0.0
-        self._window_at = 0.0
-        self._window_bytes = 0
         self._most_lines = 1 << 30
 
     @property
-    def piped(self) -> bool:
-        """Whether the bytes come by the pipe."""
-        return self._active != 0
+    def by_pipe(self) -> bool:
+        return self._by_pipe
 
     @property
     def quiet_s(self) -> float:
@@ -93,22 +94,21 @@ class PaneFeed:
     def pipe_bytes(self, generation: int, data: bytes) -> None:
         self._pipe_bytes += len(data)
         if generation == self._active:
-            self._receive(data, piped=True)
+            self._receive(data)
 
     def pipe_ended(self, generation: int, reason: bytes) -> None:
-        if generation == self._active:
-            self.break_off()  # the pump could not get rid of it, or somebody else took the pipe
+        if generation != self._active or self._asked != generation:
+            return
+        if reason != b"overflow":
+            raise PaneLost("the pane's pipe was taken")
+        self.break_off()
 
     def pipe_marked(self) -> None:
         self._marked.set()
 
     def control_bytes(self, pane: str, data: bytes) -> None:
-        if pane != self.pane or not data:
-            return
-        self._control_bytes += len(data)
-        if self._control:
-            self._count(len(data))
-            self._receive(data, piped=False)
+        if self._control and pane == self.pane and data:
+            self._receive(data)
 
     def notice(self, notice: Notice) -> None:
         if notice.name == "pause":  # tmux could not get rid of this pane's bytes and dropped them
@@ -122,24 +122,14 @@ class PaneFeed:
         self._broken()
 
     def _cut(self) -> None:
-        self._active, self._fresh, self._control, self._holding = 0, True, False, False
+        self._active, self._fresh = 0, True
         self._waiting.clear()
         self._waiting_bytes = 0
         self._output.cut()
 
-    def _count(self, length: int) -> None:
-        """Notice a flood: so many bytes in so short a time."""
-        if self._window_bytes == 0:
-            self._window_at = self._clock()
-        self._window_bytes += length
-        if self._window_bytes > FLOOD_BYTES:
-            if self._clock() - self._window_at < FLOOD_S:
-                self.flooded.set()
-            self._window_bytes = 0
-
-    def _receive(self, data: bytes, *, piped: bool) -> None:
+    def _receive(self, data: bytes) -> None:
         self._last_at = self._clock()
-        if self._fresh or (piped and self._holding):
+        if self._fresh:
             self._waiting.append(data)
             self._waiting_bytes += len(data)
             if self._waiting_bytes > MAX_WAITING:
@@ -154,54 +144,93 @@ class PaneFeed:
             self._changed()
 
     def _release(self) -> None:
-        self._holding = False
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for data in waiting:
-            self._receive(data, piped=self.piped)
+            self._receive(data)
 
     # What the hub asks for.
 
     async def take(self, connection: PaneConnection, history_lines: int) -> Snapshot:
-        """Take a snapshot; the bytes that follow it come as `%output`.
+        """Take a snapshot; the bytes that follow it come after it.
 
         Raises:
             PaneLost: The connection ended, the pane is gone, or tmux does not answer.
         """
-        async with self._one_at_a_time:
-            lines = history_lines
-            for _ in range(8):
-                lines = min(lines, self._most_lines)
+        lines = history_lines
+        deadline = self._clock() + UNDISTURBED_S
+        for _ in range(50):
+            lines = min(lines, self._most_lines)
+            if self._fresh or not self._by_pipe:
                 snapshot = await self._attempt(connection, lines)
-                if snapshot is None:
-                    continue
-                if len(snapshot.data) <= MAX_SNAPSHOT or lines <= FEWEST_LINES:
-                    return snapshot
-                lines = max(FEWEST_LINES, lines * MAX_SNAPSHOT // len(snapshot.data) * 9 // 10)
-            raise PaneLost("no snapshot could be taken")
+            elif self._clock() > deadline:
+                self.cuts += 1
+                self.break_off()
+                continue
+            else:
+                snapshot = await self._undisturbed(connection, lines)
+            if snapshot is None:
+                continue
+            if len(snapshot.data) <= MAX_SNAPSHOT or lines <= FEWEST_LINES:
+                return snapshot
+            lines = max(FEWEST_LINES, lines * MAX_SNAPSHOT // len(snapshot.data) * 9 // 10)
+        raise PaneLost("no snapshot could be taken")
+
+    async def _undisturbed(self, connection: PaneConnection, lines: int) -> Snapshot | None:
+        """Take a snapshot beside the running pipe, if nothing is printed meanwhile."""
+        if not await self._mark(connection):
+            return None
+        seen, epoch = self._pipe_bytes, self._output.epoch
+        capture = await self._capture(connection, lines, (), lambda: None)
+        # The second mark comes after everything that tmux held when the first was written.
+        still = await self._mark(connection) and await self._mark(connection)
+        if capture is None or not still or self._pipe_bytes != seen or epoch != self._output.epoch:
+            await anyio.sleep(PAUSE_S)
+            return None
+        return await self._finish(capture, self._output.mark())
 
     async def _attempt(self, connection: PaneConnection, lines: int) -> Snapshot | None:
-        start = () if self._control and not self._fresh else self._start()
-        request = _snapshot.Request(self.pane, secrets.token_hex(8), lines, start)
+        start = self._start(connection) if self._fresh else ()
+        self._began = anyio.Event()
         mark: Mark | None = None
 
         def place() -> None:
             nonlocal mark
-            if start:
-                self._cut()
-                self._control = True
+            self._control = not self._by_pipe
             mark = self._output.mark()
 
+        capture = await self._capture(connection, lines, start, place)
+        if self._by_pipe:
+            with anyio.move_on_after(PIPE_BEGINS_S):
+                await self._began.wait()
+            if not self._began.is_set():
+                raise PaneLost("the pipe did not begin")
+        if capture is None or mark is None or mark.epoch != self._output.epoch:
+            self._break_again()
+            return None
+        return await self._finish(capture, mark)
+
+    def _break_again(self) -> None:
+        """Begin anew: what came since the last attempt has no snapshot."""
+        if self._fresh:
+            self._cut()
+
+    async def _capture(
+        self,
+        connection: PaneConnection,
+        lines: int,
+        start: tuple[str, ...],
+        place: Callable[[], None],
+    ) -> _snapshot.Capture | None:
+        request = _snapshot.Request(self.pane, secrets.token_hex(8), lines, start)
+        answers = await self._ask(connection, request.line(), request.replies, place)
         try:
-            answers = await self._ask(connection, request.line(), request.replies, place)
             capture = _snapshot.read(request, answers)
         except _snapshot.SnapshotRefused as error:
             raise PaneLost(f"no snapshot: {error}") from error
         if any(reply.truncated for reply in answers):
             self._most_lines = max(FEWEST_LINES, lines // 4)
             return None
-        if mark is None or mark.epoch != self._output.epoch:
-            return None  # the bytes broke off in between
-        return await self._finish(capture, mark)
+        return capture
 
     async def _finish(self, capture: _snapshot.Capture, mark: Mark) -> Snapshot | None:
         self.command = capture.command
@@ -237,66 +266,17 @@ class PaneFeed:
         self._unchecked = not self._waiting and not capture.pending
         return output.mark(), tail
 
-    def _start(self) -> tuple[str, ...]:
-        start = (
-            "refresh-client -f '!no-output,pause-after=1'",
-            f"refresh-client -A '{self.pane}:continue'",
-        )
-        return (*start, f"pipe-pane -t {self.pane}") if self.piped else start
-
-    async def to_pipe(self, connection: PaneConnection) -> None:
-        """Let the bytes come by the pipe from now on, if they come as `%output` now.
-
-        Raises:
-            PaneLost: The connection ended, or tmux does not answer.
-        """
-        async with self._one_at_a_time:
-            self.flooded = anyio.Event()
-            if not self._control or self._fresh:
-                return
-            if not _PLAIN_PATH.fullmatch(connection.folder):
-                raise PaneLost("the pump did not say where it is")
-            self._asked += 1
-            self._began = anyio.Event()
-            self._holding = True
-            give = f"exec python3 -I -S -c '{GIVE}' {connection.folder}/give {self._asked}"
-            line = f"pipe-pane -O -t {self.pane} {quote(give)} ; refresh-client -f no-output"
-
-            def placed() -> None:
-                self._control = False
-
-            # Until the answer is here `%output` goes on; the pipe's bytes wait for it.
-            replies = await self._ask(connection, line.encode(), 2, placed)
-            with anyio.move_on_after(PIPE_BEGINS_S):
-                await self._began.wait()
-            if not self._began.is_set() or not replies[-1].ok:
-                self.break_off()
-            else:
-                self._release()
-
-    async def to_control(self, connection: PaneConnection) -> bool:
-        """Let the bytes come as `%output` again, if nothing is printed meanwhile.
-
-        Raises:
-            PaneLost: The connection ended, or tmux does not answer.
-        """
-        async with self._one_at_a_time:
-            if not self.piped:
-                return True
-            seen = self._pipe_bytes
-            both = "refresh-client -f '!no-output,pause-after=1' ; refresh-client -A "
-            both += f"'{self.pane}:continue'"
-            self._control_bytes = 0
-            await self._ask(connection, both.encode(), 2, lambda: None)
-            # The second mark comes after everything that tmux held when the first was written.
-            quiet = await self._mark(connection) and await self._mark(connection)
-            if quiet and self._pipe_bytes == seen and not self._control_bytes:
-                # Whatever is printed from here on comes both ways.
-                self._active, self._control = 0, True
-                await self._ask(connection, f"pipe-pane -t {self.pane}".encode(), 1, lambda: None)
-                return True
-            await self._ask(connection, b"refresh-client -f no-output", 1, lambda: None)
-            return False
+    def _start(self, connection: PaneConnection) -> tuple[str, ...]:
+        if not self._by_pipe:
+            return (
+                "refresh-client -f '!no-output,pause-after=1'",
+                f"refresh-client -A '{self.pane}:continue'",
+            )
+        if not _PLAIN_PATH.fullmatch(connection.folder):
+            raise PaneLost("the pump did not say where it is")
+        self._asked += 1
+        give = f"exec python3 -I -S -c '{GIVE}' {connection.folder}/give {self._asked}"
+        return (f"pipe-pane -O -t {self.pane} {quote(give)}",)
 
     async def _mark(self, connection: PaneConnection) -> bool:
         self._marked = anyio.Event()

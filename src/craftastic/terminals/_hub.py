@@ -34,7 +34,6 @@ SNAPSHOT_INTERVAL_S = 0.1
 SNAPSHOT_SHARE = 5
 """A snapshot is taken at most once in this many times the time that the last one took."""
 QUIET_S = 1.0
-FLOOD_ENDS_S = 0.2
 MAX_TYPED = 256 << 10
 """Bytes of input that may wait for tmux; whoever types more waits."""
 FIRST_RETRY_S = 0.05
@@ -95,8 +94,6 @@ class Hub:
         self.ended: Ended | None = None
         self.ready = anyio.Event()
         self.typed = False
-        self.floods = 0
-        """How often the pipe was taken."""
         self._source = source
         self._lease = lease
         self._clock = clock
@@ -126,9 +123,9 @@ class Hub:
         return self._output.epoch
 
     @property
-    def piped(self) -> bool:
-        """Whether the bytes come by the pipe now."""
-        return self._feed is not None and self._feed.piped
+    def by_pipe(self) -> bool:
+        """Whether the bytes come by the pane's pipe now."""
+        return self._feed is not None and self._feed.by_pipe
 
     def want_snapshot(self) -> None:
         self._wanted.set()
@@ -260,7 +257,7 @@ class Hub:
 
     async def _after_loss(self, lasted_s: float) -> None:
         try:
-            if self._lost.exited and not await self._source.alive():
+            if not await self._source.alive():
                 self.ended = Ended(exited=True)
                 return
         except SandboxGone as error:
@@ -281,6 +278,7 @@ class Hub:
     async def _hold(self, stream: Stream) -> None:
         feed = PaneFeed(
             self._output,
+            by_pipe=self._lease.held,
             clock=self._clock.monotonic,
             changed=self._more_output,
             broken=self._on_break,
@@ -316,7 +314,7 @@ class Hub:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._until_lost, tasks, self._keep_size, connection, feed)
             tasks.start_soon(self._until_lost, tasks, self._keep_modes, connection, feed)
-            tasks.start_soon(self._until_lost, tasks, self._keep_way, connection, feed)
+            tasks.start_soon(self._until_lost, tasks, self._keep_way, feed)
             tasks.start_soon(self._until_lost, tasks, self._keep_snapshots, connection, feed)
         raise self._lost
 
@@ -353,23 +351,11 @@ class Hub:
             self._wake_all()
             await anyio.sleep(RESIZE_INTERVAL_S)
 
-    async def _keep_way(self, connection: PaneConnection, feed: PaneFeed) -> None:
-        """Use the pipe while a program floods a viewer that is alone.
-
-        With several, the slow ones will need snapshots, and each would cut the pipe for all.
-        """
-        while True:
-            await feed.flooded.wait()
-            if not self._lease.held or len(self.viewers) > 1:
-                await anyio.sleep(FLOOD_ENDS_S)
-                feed.flooded = anyio.Event()
-                continue
-            await feed.to_pipe(connection)
-            self.floods += feed.piped
-            while feed.piped:
-                await anyio.sleep(FLOOD_ENDS_S)
-                if feed.quiet_s >= FLOOD_ENDS_S and not await feed.to_control(connection):
-                    await anyio.sleep(1)
+    async def _keep_way(self, feed: PaneFeed) -> None:
+        """Begin anew by the pipe when it becomes ours, at a quiet moment."""
+        while feed.by_pipe or not self._lease.held or feed.quiet_s < QUIET_S:  # noqa: ASYNC110
+            await anyio.sleep(QUIET_S)
+        raise PaneLost("the pane's pipe is ours now")
 
     async def _keep_modes(self, connection: PaneConnection, feed: PaneFeed) -> None:
         """Leave the modes with the session, where the next server finds them."""
@@ -396,7 +382,7 @@ class Hub:
         if notice.name == "session-changed":
             name = notice.rest.partition(b" ")[2].decode("utf-8", "replace")
             if self.ready.is_set() and name != self._source.session:
-                raise PaneLost("tmux went to another session", exited=True)
+                raise PaneLost("tmux went to another session")
         elif notice.name == "layout-change" and (size := _layout_size(notice.rest)):
             self.size = size
             self._wake_all()
@@ -414,7 +400,7 @@ def _lowest_pane(replies: list[Reply]) -> tuple[str, Size]:
         if len(words) == 3 and words[0][:1] == "%" and words[0][1:].isdigit():  # noqa: PLR2004
             panes.append((int(words[0][1:]), Size(int(words[1]), int(words[2]))))
     if not panes:
-        raise PaneLost("the session has no pane", exited=True)
+        raise PaneLost("the session has no pane")
     number, size = min(panes, key=lambda pane: pane[0])
     return f"%{number}", size
 

@@ -45,16 +45,7 @@ class Listener(Protocol):
 
 
 class PaneLost(Exception):
-    """The connection ended.
-
-    Args:
-        message: What tmux said, if it said anything. Hostile text, for logs alone.
-        exited: tmux itself ended the client: perhaps the session is gone.
-    """
-
-    def __init__(self, message: str, *, exited: bool = False) -> None:
-        super().__init__(message)
-        self.exited = exited
+    """The connection ended; the message says why. Hostile text, for logs alone."""
 
 
 @cache
@@ -85,7 +76,6 @@ class PaneConnection:
         self._sending = anyio.Lock(fast_acquire=True)
         self._parser = ControlParser()
         self._buffer = bytearray()
-        self._exited = False
         self.message = ""
         self.folder = ""
         self.greeted = anyio.Event()
@@ -107,11 +97,10 @@ class PaneConnection:
                 elif isinstance(event, PaneOutput):
                     self._listener.control_bytes(event.pane, event.data)
                 else:
-                    self._exited = self._exited or event.name == "exit"
                     if event.name == "session-changed":
                         self.attached.set()
                     self._listener.notice(event)
-        raise PaneLost(self.message, exited=self._exited)
+        raise PaneLost(self.message)
 
     async def read_frames(self) -> None:
         """Read the pane's bytes until the connection ends.
@@ -121,7 +110,7 @@ class PaneConnection:
         """
         while data := await self._stream.receive_stderr():
             self._frames(data)
-        raise PaneLost(self.message, exited=self._exited)
+        raise PaneLost(self.message)
 
     async def send(self, line: bytes, replies: int, finish: Callable[[list[Reply]], None]) -> None:
         """Send one command line; `finish` gets its answers, in order with the pane's bytes.
@@ -137,7 +126,7 @@ class PaneConnection:
                 try:
                     await self._stream.send(line + b"\n")
                 except SandboxGone as error:
-                    raise PaneLost(self.message, exited=self._exited) from error
+                    raise PaneLost(self.message) from error
 
     async def call(self, line: bytes, replies: int = 1) -> list[Reply]:
         """Send one command line and wait for its answers.
@@ -196,7 +185,6 @@ class PaneConnection:
             self.greeted.set()
         else:
             self.message = data.decode("utf-8", "replace").strip()
-            self._exited = True
 
 
 def first_line(replies: Sequence[Reply]) -> str:

@@ -13,7 +13,8 @@ from craftastic.terminals._viewer import Bytes, Ended, Role, Size, Snapshot
 
 V2 = "craftastic.v2"
 MAX_INPUT_BYTES = 1 << 20
-MAX_FRAME_BYTES = MAX_INPUT_BYTES + (64 << 10)
+MAX_FRAME_BYTES = 2 << 20
+"""A mebibyte of input with what JSON makes of it."""
 MAX_BAD_FRAMES = 20
 TEXT_BYTES = 64 << 10
 HEADER = struct.Struct(">BQ")

@@ -93,6 +93,14 @@ class Pump:
             else:
                 self.waiting[0] = self.waiting[0][count:]
 
+    def finish(self) -> None:
+        """Write what waits; a reader that takes nothing for a second is given up."""
+        poller = select.poll()
+        poller.register(self.out, select.POLLOUT)
+        self.flush()
+        while self.waiting and poller.poll(1000):
+            self.flush()
+
     def take(self) -> None:
         """Take the ends of pipes that are handed over; one follows the other."""
         size = struct.calcsize("i")
@@ -181,8 +189,7 @@ def serve(pump: Pump, child: int, errors: int) -> None:
             data = os.read(errors, CHUNK)
             if not data:
                 pump.put(EXIT, exit_code(child), message)
-                os.set_blocking(pump.out, True)
-                pump.flush()
+                pump.finish()
                 return
             message = (message + data)[-1000:]
         pump.work(ready)

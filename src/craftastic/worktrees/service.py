@@ -4,6 +4,7 @@ All of it happens in the sandbox, by constant scripts (`scripts/`): the server r
 no path of a sandbox. What comes back is hostile: bounded, and read from fixed forms.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -320,9 +321,9 @@ class WorktreeService:
         )
         rows = [line.split(b" ", 2) for line in result.stdout.splitlines()]
         return [
-            Unsaved(readable(row[2]), row[0] == b"yes", int(row[1]))
+            Unsaved(readable(row[2]), row[0] == b"yes", _count(row[1].decode(errors="replace")))
             for row in rows
-            if len(row) == 3 and row[1].isdigit()  # noqa: PLR2004 (the form of unsaved.sh)
+            if len(row) == 3  # noqa: PLR2004 (the form of unsaved.sh)
         ]
 
     async def ensure_workspace(self, sandbox: SandboxRef) -> str:
@@ -375,12 +376,11 @@ class WorktreeService:
         answer = _answer(result, refused)
         if not answer:
             return None
-        unpushed = answer.get("unpushed", "0")
         return Kept(
             ref=answer.get("ref"),
             commit=answer.get("commit"),
             uncommitted=answer.get("uncommitted") == "yes",
-            unpushed=int(unpushed) if unpushed.isdigit() else 0,
+            unpushed=_count(answer.get("unpushed", "0")),
             path=answer.get("path"),
         )
 
@@ -388,6 +388,11 @@ class WorktreeService:
 def _identity(text: str) -> str:
     # git itself drops these from a name; a newline would end the header that it writes.
     return readable("".join(one for one in text if one not in "<>").encode(), 200)
+
+
+def _count(text: str) -> int:
+    """Return a number that a sandbox tells; 0 for what is none, or none that could be true."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
 
 
 def _fields(raw: bytes) -> dict[str, str]:

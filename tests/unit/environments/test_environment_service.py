@@ -402,9 +402,10 @@ async def test_a_worker_whose_claim_was_taken_writes_nothing(
 
 
 async def test_a_sandbox_that_vanished_is_noticed_and_started_again_on_demand(
-    shop: Workshop, runtime: MemoryRuntime
+    shop: Workshop, runtime: MemoryRuntime, database: Database
 ) -> None:
     made = await shop.create()
+    await settled(database)  # what a job works on, the reconciler leaves alone
     runtime.vanish(made.id)
 
     await shop.environments.reconcile()
@@ -430,9 +431,10 @@ async def test_a_runtime_that_does_not_answer_changes_nothing(
 
 
 async def test_an_environment_that_ran_and_cannot_be_started_is_stopped_not_lost(
-    shop: Workshop, runtime: MemoryRuntime
+    shop: Workshop, runtime: MemoryRuntime, database: Database
 ) -> None:
     made = await shop.create()
+    await settled(database)  # what a job works on, the reconciler leaves alone
     runtime.vanish(made.id)
     await shop.environments.reconcile()
     runtime.faults.never_starts = True

@@ -52,8 +52,17 @@ HOOK
 	chmod 755 "$repo/hooks/pre-push"
 fi
 
-g --git-dir="$repo" fetch --progress --prune --no-recurse-submodules origin
-default=$(g --git-dir="$repo" ls-remote --symref origin HEAD | sed -n 's#^ref: refs/heads/\(.*\)	HEAD$#\1#p')
+# Asked beside the fetch, which does not tell it: each takes several round trips.
+g --git-dir="$repo" ls-remote --symref origin HEAD >"$repo/craftastic.head" 2>/dev/null &
+asked=$!
+g --git-dir="$repo" fetch --progress --prune --no-recurse-submodules origin || {
+	status=$?
+	kill "$asked" 2>/dev/null || true
+	exit "$status"
+}
+wait "$asked" || true
+default=$(sed -n 's#^ref: refs/heads/\(.*\)	HEAD$#\1#p' "$repo/craftastic.head")
+rm -f -- "$repo/craftastic.head"
 if [ -n "$default" ] && g --git-dir="$repo" show-ref --verify --quiet "refs/remotes/origin/$default"; then
 	g --git-dir="$repo" symbolic-ref refs/remotes/origin/HEAD "refs/remotes/origin/$default"
 	[ -e "$repo/craftastic-cloned" ] || g --git-dir="$repo" symbolic-ref HEAD "refs/heads/$default"

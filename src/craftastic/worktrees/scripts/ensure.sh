@@ -19,7 +19,7 @@ fi
 if [ -n "$own" ] && [ -f "$own/locked" ]; then
 	refuse locked "The worktree of '$branch' is locked; unlock it with git worktree unlock."
 fi
-g --git-dir="$repo" worktree prune
+if [ -d "$repo/worktrees" ]; then g --git-dir="$repo" worktree prune; fi
 
 for entry in "$repo"/worktrees/*; do
 	[ -f "$entry/HEAD" ] || continue

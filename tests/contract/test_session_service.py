@@ -57,10 +57,10 @@ class ServedRuntime(GitRuntime):
         return await super().create(spec, report)
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Path:
-    folder = tmp_path / "served"
-    (folder / "git").mkdir(parents=True)
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with a bare repository of one commit, to be copied."""
+    folder = tmp_path_factory.mktemp("upstream")
     script = """
         set -e
         git init -q --bare -b main upstream.git; git -C upstream.git config http.receivepack true
@@ -69,6 +69,14 @@ def served(tmp_path: Path) -> Path:
         echo one > a.txt; git add a.txt; git commit -qm one; git push -q origin main
     """
     subprocess.run(["sh", "-c", script], check=True, cwd=folder, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def served(tmp_path: Path, upstream: Path) -> Path:
+    folder = tmp_path / "served"
+    (folder / "git").mkdir(parents=True)
+    shutil.copytree(upstream / "upstream.git", folder / "upstream.git")
     return folder
 
 

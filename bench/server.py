@@ -1,0 +1,250 @@
+"""The server itself: its start and memory, idle terminals, requests per second, `--help`.
+
+Run from the project's root: `python -m bench.server`. The floors are the same done with nothing of
+the product: an empty Starlette application under the same uvicorn, and Python printing a word. The
+client is Python too and costs more than the smallest of requests: take the ratios, not the rates.
+"""
+
+import contextlib
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+import anyio.abc
+import psutil
+
+from bench._common import (
+    PROMPTS,
+    Clock,
+    Options,
+    Report,
+    WebTerminal,
+    folder,
+    keep_alive,
+    options,
+    product,
+    read_until,
+)
+from tests.e2e.harness import Api, Server, free_port
+
+IDLE_TERMINALS = 50
+ENVIRONMENTS, SESSIONS = 50, 4
+CONNECTIONS = 8
+REQUESTS = 800
+REQUESTS_OF_LISTS = 160
+UP_S = 20.0
+EMPTY_APP = """
+import sys, uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+async def answer(request):
+    return JSONResponse({"success": True})
+uvicorn.run(Starlette(routes=[Route("/healthz", answer)]), port=int(sys.argv[1]),
+            log_config=None, access_log=False, http="httptools", loop="uvloop")
+"""
+
+
+def wait_for_health(port: int) -> None:
+    """Ask until the server answers."""
+    deadline = time.monotonic() + UP_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as one:
+            one.sendall(b"GET /healthz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+            if b" 200 " in one.recv(4096):
+                return
+        time.sleep(0.005)
+    raise TimeoutError("the server does not answer")
+
+
+@contextlib.contextmanager
+def empty_app() -> Generator[tuple[subprocess.Popen[bytes], int]]:
+    """Run an empty application under the same uvicorn."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-c", EMPTY_APP, str(port)])
+    try:
+        wait_for_health(port)
+        yield process, port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def rss_mib(process: subprocess.Popen[bytes] | None) -> float:
+    assert process is not None
+    return psutil.Process(process.pid).memory_info().rss / 2**20
+
+
+def measure_start(report: Report) -> None:
+    clock = Clock()
+    with empty_app() as (process, _):
+        report.row("floor: start of an empty app until /healthz").add(clock.lap())
+        report.row("floor: memory of an empty app", "MiB").add(rss_mib(process))
+    with folder("start") as data:
+        server = Server(data, runtime="local", database_url=None, LOG_LEVEL="warning")
+        # The first start makes keys and tables; what is measured is any other.
+        for name in ("first start, makes keys and tables", "start until /healthz"):
+            clock.lap()
+            server.start()
+            try:
+                wait_for_health(server.port)
+                report.row(name).add(clock.lap())
+                report.row("memory after the start", "MiB").add(rss_mib(server.process))
+            finally:
+                server.stop()
+
+
+def measure_help(report: Report) -> None:
+    clock = Clock()
+    subprocess.run([sys.executable, "-c", "print()"], stdout=subprocess.DEVNULL, check=True)
+    report.row("floor: python prints a word").add(clock.lap())
+    argv = [sys.executable, "-m", "craftastic", "--help"]
+    subprocess.run(argv, stdout=subprocess.DEVNULL, check=True)
+    report.row("craftastic --help").add(clock.lap())
+
+
+async def load(port: int, path: str, token: str, requests: int) -> float:
+    """Return the requests per second of a bounded number over a few connections."""
+    request = (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ).encode()
+
+    async def one() -> None:
+        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            for _ in range(requests // CONNECTIONS):
+                await stream.send(request)
+                await read_answer(stream)
+
+    clock = Clock()
+    async with anyio.create_task_group() as group:
+        for _ in range(CONNECTIONS):
+            group.start_soon(one)
+    return requests / clock.lap() * 1000
+
+
+async def read_answer(stream: anyio.abc.SocketStream) -> None:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += await stream.receive(65536)
+    head, _, body = data.partition(b"\r\n\r\n")
+    if b" 200 " not in head.partition(b"\r\n")[0]:
+        raise ConnectionError(f"answered {head[:200]!r} {body[:200]!r}")
+    length = next(
+        int(line.partition(b":")[2])
+        for line in head.split(b"\r\n")
+        if line.lower().startswith(b"content-length:")
+    )
+    got = len(body)
+    while got < length:
+        got += len(await stream.receive(65536))
+
+
+def fill(database: Path, environment_id: str) -> None:
+    """Give the user 50 stopped environments with 4 ended sessions each, as rows alone."""
+    with contextlib.closing(sqlite3.connect(database, timeout=10)) as tables, tables:
+        tables.row_factory = sqlite3.Row
+        key = environment_id.replace("-", "")
+        environment = dict(
+            tables.execute("SELECT * FROM environments WHERE id = ?", [key]).fetchone()
+        )
+        session = dict(tables.execute("SELECT * FROM sessions").fetchone())
+        for number in range(ENVIRONMENTS):
+            made = environment | {
+                "id": uuid4().hex, "name": f"made {number}", "number": 1000 + number,
+                "status": "stopped", "desired": "stopped", "sandbox_id": None,
+            }  # fmt: skip
+            add(tables, "environments", made)
+            for name in range(SESSIONS):
+                ended = session | {
+                    "id": uuid4().hex, "environment_id": made["id"], "status": "dead",
+                    "name": f"s{name}", "tmux_name": f"s{name}",
+                }  # fmt: skip
+                add(tables, "sessions", ended)
+
+
+def add(tables: sqlite3.Connection, table: str, row: dict[str, object]) -> None:
+    names = ", ".join(row)
+    marks = ", ".join("?" * len(row))
+    tables.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608
+
+
+async def measure_idle(report: Report, server: Server, api: Api, environment_id: str) -> None:
+    sessions = [
+        await api.post("/api/sessions", environmentId=environment_id, name=f"idle{number}")
+        for number in range(IDLE_TERMINALS)
+    ]
+    before = rss_mib(server.process)
+    open_now: list[WebTerminal] = []
+    try:
+        for session in sessions:
+            one = WebTerminal(server, api, session, v2=True)
+            open_now.append(one)
+            read_until(one, *PROMPTS)
+        keep_alive(open_now)
+        grown = rss_mib(server.process) - before
+    finally:
+        for one in open_now:
+            one.close()
+    report.row(f"memory of each of {IDLE_TERMINALS} idle terminals", "KiB").add(
+        grown * 1024 / IDLE_TERMINALS
+    )
+
+
+async def measure_requests(report: Report, server: Server, api: Api, rounds: int) -> None:
+    lists = f"/api/environments/user/{api.user['id']}"
+    floor = "floor: an empty app's answer"
+    with empty_app() as (_, port):
+        for _ in range(rounds):
+            report.row(floor).add(await load(port, "/healthz", "", REQUESTS))
+            report.row("GET /api/auth/me").add(
+                await load(server.port, "/api/auth/me", api.token, REQUESTS)
+            )
+            report.row(f"GET {ENVIRONMENTS} environments of {SESSIONS} sessions").add(
+                await load(server.port, lists, api.token, REQUESTS_OF_LISTS)
+            )
+
+
+def rows(report: Report) -> None:
+    """Fix the table's order and what each row is compared with."""
+    start = report.row("floor: start of an empty app until /healthz")
+    report.row("start until /healthz", floor=start.name)
+    report.row("first start, makes keys and tables", floor=start.name)
+    memory = report.row("floor: memory of an empty app", "MiB")
+    report.row("memory after the start", "MiB", floor=memory.name)
+    report.row(f"memory of each of {IDLE_TERMINALS} idle terminals", "KiB")
+    python = report.row("floor: python prints a word")
+    report.row("craftastic --help", floor=python.name)
+    answer = report.row("floor: an empty app's answer", "requests/s")
+    report.row("GET /api/auth/me", "requests/s", floor=answer.name)
+    report.row(
+        f"GET {ENVIRONMENTS} environments of {SESSIONS} sessions", "requests/s", floor=answer.name
+    )
+
+
+async def measure(chosen: Options) -> Report:
+    report = Report("the server")
+    rows(report)
+    for _ in range(chosen.rounds):
+        measure_start(report)
+        measure_help(report)
+    async with product(chosen.runtimes[0]) as (server, api):
+        environment = await api.environment("bench")
+        await measure_idle(report, server, api, environment["id"])
+        fill(server.data_dir / "craftastic.db", environment["id"])
+        await measure_requests(report, server, api, chosen.rounds)
+    return report
+
+
+def main(argv: list[str]) -> None:
+    chosen = options(__doc__, argv, rounds=3)
+    anyio.run(measure, chosen).show(as_json=chosen.as_json)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,179 @@
+"""What a session has in its sandbox: making it, removing it, and noticing that it has ended.
+
+The steps take no input beside rows, keep no memory, and may be repeated.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+import anyio
+import structlog
+
+from craftastic.clock import Clock
+from craftastic.database import Database
+from craftastic.environments.service import Environment, EnvironmentService
+from craftastic.errors import Conflict, CraftasticError, Unavailable
+from craftastic.runtimes.base import SandboxGone, SandboxRef
+from craftastic.sessions._model import Session, SessionStatus
+from craftastic.sessions._repository import SessionRepository
+from craftastic.worktrees.service import Kept, WorktreeService
+
+MAX_ENVIRONMENTS_AT_ONCE = 8
+
+TMUX_GONE = "Its terminal has ended."
+SANDBOX_ENDED = "The environment's sandbox has ended."
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class SessionGone(Conflict):
+    """The session was deleted while something was done with it."""
+
+    code = "SESSION_DELETED"
+
+
+class Tmux(Protocol):
+    """What sessions need of tmux; `tmux.service.TmuxService` is it."""
+
+    async def ensure(
+        self,
+        sandbox: SandboxRef,
+        name: str,
+        directory: str,
+        *,
+        environment: Mapping[str, str] = ...,
+        columns: int = ...,
+        rows: int = ...,
+    ) -> object: ...
+
+    async def kill(self, sandbox: SandboxRef, name: str) -> object: ...
+
+    async def names(self, sandbox: SandboxRef) -> set[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps over sessions; `SessionService` says when, these do it."""
+
+    database: Database
+    environments: EnvironmentService
+    worktrees: WorktreeService
+    tmux: Tmux
+    clock: Clock
+
+    async def reconcile(self) -> None:
+        """Finish what was cut short, and notice terminals that ended."""
+        async with self.database.begin() as tx:
+            await SessionRepository(tx).end_stopped(SANDBOX_ENDED, self.clock.now())
+        async with self.database.read() as tx:
+            sessions = await SessionRepository(tx).list_concerned()
+        running = {one.id: one for one in await self.environments.list_running()}
+        concerned: defaultdict[UUID, list[Session]] = defaultdict(list)
+        for session in sessions:
+            if session.environment_id in running:
+                concerned[session.environment_id].append(session)
+        limiter = anyio.CapacityLimiter(MAX_ENVIRONMENTS_AT_ONCE)
+        async with anyio.create_task_group() as tasks:
+            for environment_id, group in concerned.items():
+                tasks.start_soon(self._reconcile_one, running[environment_id], group, limiter)
+
+    async def _reconcile_one(
+        self, environment: Environment, sessions: Sequence[Session], limiter: anyio.CapacityLimiter
+    ) -> None:
+        async with limiter:
+            try:
+                names = await self.tmux.names(environment.sandbox)
+                for session in sessions:
+                    await self._reconcile_session(session, environment, names)
+            except CraftasticError as error:
+                # What happened to the sandbox is noticed by the environments' own step.
+                log.info(
+                    "sessions not observed", environment=str(environment.id), why=error.message
+                )
+            except Exception:  # an edge: one sandbox's answers must not stop everybody's round
+                log.exception("sessions not observed", environment=str(environment.id))
+
+    async def _reconcile_session(
+        self, session: Session, environment: Environment, names: set[str]
+    ) -> None:
+        if session.deleted:
+            await self.remove(session, environment)
+        elif not session.ready:
+            if environment.usable:
+                await self._finish_create(session, environment)
+        elif session.tmux_name not in names:
+            async with self.database.begin() as tx:
+                await SessionRepository(tx).end(
+                    session.id, TMUX_GONE, self.clock.now(), seen=session.updated_at
+                )
+
+    async def _finish_create(self, session: Session, environment: Environment) -> None:
+        try:
+            await self.make(session, environment, reread=True)
+        except (SandboxGone, Unavailable) as error:
+            log.info("session finished later", session=str(session.id), reason=error.message)
+        except CraftasticError as error:
+            log.warning("session not finished", session=str(session.id), reason=error.message)
+            async with self.database.begin() as tx:
+                await SessionRepository(tx).end(
+                    session.id, error.message, self.clock.now(), seen=session.updated_at
+                )
+
+    async def make(
+        self, session: Session, environment: Environment, *, reread: bool = False
+    ) -> Session:
+        """Make a session's worktree and tmux session, then record it; repeatable.
+
+        With `reread` it may have changed since it was read, and is looked at again.
+        """
+        async with self.environments.exclusive(environment.id):
+            if reread and not await self._still_to_make(session):
+                return session
+            directory = await self._place(session, environment)
+            if session.ready:
+                return session
+            async with self.database.begin() as tx:
+                made = await SessionRepository(tx).mark_ready(
+                    session.id, directory, self.clock.now()
+                )
+        if made is None:
+            raise SessionGone("The session was ended while it was made.")
+        return made
+
+    async def _place(self, session: Session, environment: Environment) -> str:
+        sandbox = environment.sandbox
+        if session.branch is None:
+            directory = await self.worktrees.ensure_workspace(sandbox)
+        else:
+            directory = await self.worktrees.ensure(
+                sandbox, environment.id, session.branch, environment.branch
+            )
+        await self.tmux.ensure(sandbox, session.tmux_name, directory)
+        return directory
+
+    async def _still_to_make(self, session: Session) -> bool:
+        async with self.database.read() as tx:
+            now = await SessionRepository(tx).find(session.id)
+        return (
+            now is not None
+            and not (now.deleted or now.ready)
+            and now.status is not SessionStatus.DEAD
+        )
+
+    async def remove(self, session: Session, environment: Environment) -> Kept | None:
+        """Remove a session's tmux session, its worktree if nobody else has it, and its row."""
+        kept = None
+        async with self.environments.exclusive(environment.id):
+            await self.tmux.kill(environment.sandbox, session.tmux_name)
+            async with self.database.read() as tx:
+                shared = await SessionRepository(tx).branch_in_use(session)
+            if session.branch is not None and not shared:
+                kept = await self.worktrees.release(
+                    environment.sandbox, environment.id, session.branch, keep_as=str(session.id)
+                )
+            async with self.database.begin() as tx:
+                await SessionRepository(tx).remove(session.id)
+        return kept

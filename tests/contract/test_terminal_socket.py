@@ -1,0 +1,399 @@
+"""The terminal's WebSocket against a real tmux: refusals, frames, limits, both protocols."""
+
+import hashlib
+import json
+import shutil
+import socket
+import struct
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import anyio
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from craftastic.accounts.service import Caller, UserId
+from craftastic.clock import SystemClock
+from craftastic.database import Database
+from craftastic.errors import Conflict, NotFound, Unauthenticated
+from craftastic.runtimes.base import SandboxRef, SandboxSpec
+from craftastic.settings import Settings
+from craftastic.terminals import endpoints
+from craftastic.terminals.service import TerminalService
+from tests.conftest import missing
+from tests.fakes.host_runtime import HostRuntime
+from tests.fakes.terminal_rig import Rig, until
+
+WAIT_S = 20.0
+V2 = "craftastic.v2"
+
+
+@dataclass
+class Place:
+    sandbox: SandboxRef
+
+
+@dataclass(frozen=True)
+class Live:
+    id: UUID
+    environment_id: UUID
+    tmux_name: str
+    status: str = "inactive"
+
+
+@dataclass
+class Sessions:
+    """Sessions of one owner in memory; reviving makes the tmux session anew."""
+
+    owner: UserId
+    place: Place
+    rig: Rig
+    sessions: dict[UUID, Live] = field(default_factory=dict[UUID, Live])
+    viewers: list[int] = field(default_factory=list[int])
+    refusal: str | None = None
+    revived: int = 0
+
+    async def get_owned(self, owner: UserId, session_id: UUID) -> tuple[Live, Place]:
+        if owner != self.owner or session_id not in self.sessions:
+            raise NotFound("Session not found")
+        return self.sessions[session_id], self.place
+
+    async def revive(self, owner: UserId, session_id: UUID) -> object:
+        if self.refusal:
+            raise Conflict(self.refusal)
+        self.revived += 1
+        await self.rig.start()
+        return None
+
+    async def viewers_changed(self, session_id: UUID, viewers: int) -> None:
+        self.viewers.append(viewers)
+
+    async def ended(self, session_id: UUID) -> None:
+        self.sessions[session_id] = replace(self.sessions[session_id], status="dead")
+
+    async def touch(self, session_ids: Sequence[UUID]) -> None: ...
+
+
+@dataclass
+class Accounts:
+    caller: Caller
+    signed_in: bool = True
+
+    async def authenticate(self, token: str) -> Caller:
+        if token == "stranger":
+            return replace(self.caller, user_id=UserId(uuid4()))
+        if token != "good":
+            raise Unauthenticated("no")
+        return self.caller
+
+    async def still_signed_in(self, caller: Caller) -> bool:
+        return self.signed_in
+
+
+@dataclass
+class Desk:
+    """A server with one session, and clients for it."""
+
+    port: int
+    service: TerminalService
+    sessions: Sessions
+    accounts: Accounts
+    session: Live
+    rig: Rig
+    runtime: HostRuntime
+
+    def url(self, **query: str) -> str:
+        words = {"token": "good", "environmentId": str(self.session.environment_id), **query}
+        text = "&".join(f"{key}={value}" for key, value in words.items() if value)
+        return f"ws://127.0.0.1:{self.port}/api/terminal/ws/{self.session.id}?{text}"
+
+    @asynccontextmanager
+    async def open(self, *, v2: bool = False, **query: str) -> AsyncGenerator["Client"]:
+        subprotocols: Any = [V2] if v2 else None
+        async with connect(
+            self.url(**query), subprotocols=subprotocols, max_size=None, compression=None
+        ) as connection:
+            yield Client(connection)
+
+    async def refusal(self, url: str, **options: Any) -> tuple[int | None, str | None]:
+        async with connect(url, **options) as connection:
+            client = Client(connection)
+            await client.until_closed()
+            return connection.close_code, connection.close_reason
+
+
+@dataclass
+class Client:
+    connection: ClientConnection
+    text: str = ""
+    messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    following: int = 0
+    snapshots: int = 0
+
+    async def send(self, **message: object) -> None:
+        await self.connection.send(json.dumps(message))
+
+    async def type(self, text: str) -> None:
+        await self.send(type="input", data=text)
+
+    async def step(self) -> None:
+        frame = await self.connection.recv()
+        if isinstance(frame, str):
+            message = json.loads(frame)
+            self.messages.append(message)
+            self.text += message.get("data", "")
+            return
+        kind, number = struct.unpack_from(">BQ", frame)
+        if kind == 2:
+            self.text, self.following = "", number
+            self.snapshots += 1
+        else:
+            assert number == self.following
+            self.following += len(frame) - 9
+        self.text += frame[9:].decode(errors="replace")
+
+    async def until(self, text: str) -> None:
+        with anyio.fail_after(WAIT_S):
+            while text not in self.text:
+                await self.step()
+
+    async def until_message(self, kind: str) -> dict[str, Any]:
+        with anyio.fail_after(WAIT_S):
+            while not any(one["type"] == kind for one in self.messages):
+                await self.step()
+        return next(one for one in self.messages if one["type"] == kind)
+
+    async def until_closed(self) -> tuple[int | None, str | None]:
+        try:
+            with anyio.fail_after(WAIT_S):
+                while True:
+                    await self.step()
+        except ConnectionClosed:
+            return self.connection.close_code, self.connection.close_reason
+
+
+@pytest.fixture
+async def desk(database: Database, data_dir: Path) -> AsyncIterator[Desk]:
+    if shutil.which("tmux") is None:
+        missing("tmux is not installed")
+    runtime = HostRuntime(data_dir)
+    sandbox = await runtime.create(SandboxSpec(uuid4(), uuid4(), 1, "host"))
+    rig = Rig(runtime, sandbox, runtime.run_dir(sandbox))
+    await rig.start()
+    caller = Caller(UserId(uuid4()), "a@example.com", "A", True, False, uuid4())
+    session = Live(uuid4(), uuid4(), rig.session)
+    sessions = Sessions(caller.user_id, Place(sandbox), rig, {session.id: session})
+    accounts = Accounts(caller)
+    settings = Settings.model_validate({"data_dir": data_dir, "max_terminals_per_user": 20})
+    service = TerminalService(
+        database, {"host": runtime}, sessions, accounts, SystemClock(), settings,
+        run_dir=rig.run_dir, linger_s=1.0,
+    )  # fmt: skip
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[dict[str, object]]:
+        async with service.running():
+            yield {"terminals": service}
+
+    app = FastAPI(lifespan=lifespan)
+    app.include_router(endpoints.router)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, ws="websockets-sansio", ws_max_size=8 << 20,
+        ws_per_message_deflate=False, timeout_graceful_shutdown=3,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve, [listener])
+        await until(lambda: server.started, "the server")
+        yield Desk(listener.getsockname()[1], service, sessions, accounts, session, rig, runtime)
+        service.drain()
+        server.should_exit = True
+    await rig.end()
+
+
+async def test_a_plain_client_types_and_sees(desk: Desk) -> None:
+    async with desk.open() as client:
+        await client.send(type="resize", cols=100, rows=30)
+        await client.until_message("request-resize")
+        await client.type("echo $COLUMNS-h\u00e9llo\r")
+        await client.until("100-h\u00e9llo")
+
+        assert client.text.startswith("\x1bc")
+        assert desk.sessions.viewers[0] == 1
+
+
+async def test_frames_before_the_attach_are_kept(desk: Desk) -> None:
+    async with desk.open() as client:
+        for word in ("echo ear", "ly-", "frames\r"):
+            await client.type(word)
+        await client.until("early-frames\r\n")
+
+
+async def test_a_numbered_client_goes_on_where_it_was(desk: Desk) -> None:
+    async with desk.open(v2=True) as client:
+        ready = await client.until_message("ready")
+        await client.send(type="resize", cols=80, rows=24)
+        await client.connection.send(b"\x01echo on''e\r")
+        await client.until("one\r\n")
+        following = client.following
+        await client.connection.send(b"\x01sleep 0.3; echo tw''o\r")
+    async with desk.open(v2=True, stream=ready["stream"], seen=str(following)) as again:
+        again.following = following
+        assert (await again.until_message("ready"))["resumed"] is True
+        await again.until("two\r\n")
+
+        assert again.snapshots == 0
+
+
+async def test_two_viewers_share_and_the_second_is_told_of_sizes(desk: Desk) -> None:
+    async with desk.open(v2=True) as one, desk.open(v2=True) as two:
+        await one.until_message("ready")
+        await two.until_message("ready")
+        await one.send(type="resize", cols=90, rows=20)
+        size = await two.until_message("size")
+        assert (size["cols"], size["rows"]) == (90, 20)
+        await one.connection.send(b"\x01echo sha''red\r")
+        await two.until("shared")
+        await two.send(type="role", role="view")
+        await two.connection.send(b"\x01echo never\r")
+        await one.connection.send(b"\x01echo af''ter\r")
+        await one.until("after")
+        assert "never" not in one.text
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "reason"),
+    [
+        ({"token": ""}, 1008, "Authentication required"),
+        ({"token": "bad"}, 1008, "Invalid authentication token"),
+        ({"environmentId": ""}, 1008, "Environment ID required"),
+        ({"environmentId": str(uuid4())}, 1008, "Session not found"),
+        ({"environmentId": "x"}, 1008, "Session not found"),
+        ({"token": "stranger"}, 1008, "Session not found"),
+    ],
+)
+async def test_a_refusal_is_a_close_frame(
+    desk: Desk, query: dict[str, str], code: int, reason: str
+) -> None:
+    assert await desk.refusal(desk.url(**query)) == (code, reason)
+    assert desk.rig.opened == 0
+    assert not desk.runtime.processes
+
+
+async def test_a_foreign_origin_is_refused(desk: Desk) -> None:
+    closed = await desk.refusal(desk.url(), origin="http://evil.example")
+
+    assert closed == (1008, "Origin not allowed")
+    assert not desk.runtime.processes
+
+
+async def test_twenty_frames_that_mean_nothing_close(desk: Desk) -> None:
+    async with desk.open() as client:
+        for number in range(20):
+            await client.connection.send("{" if number % 2 else '{"type":"dance"}')
+        code, _ = await client.until_closed()
+        assert code == 1008
+
+
+async def test_a_frame_that_is_too_big_closes(desk: Desk) -> None:
+    async with desk.open() as client:
+        await client.type("x" * ((1 << 20) + (200 << 10)))
+        assert await client.until_closed() == (1009, "Message too big")
+
+
+async def test_a_paste_of_a_mebibyte_arrives_whole(desk: Desk) -> None:
+    line = "abcdefghij" * 7 + "\u00e9\u6f22 '\"\\$;~#\r"
+    paste = (line * 13_000).encode()[: (1 << 20) - 200].decode(errors="ignore")
+    size, digest = len(paste.encode()), hashlib.sha256(paste.encode()).hexdigest()
+    async with desk.open() as client:
+        await client.type(f"stty raw -echo; echo rea''dy; head -c {size} | sha256sum; stty sane\r")
+        await client.until("ready")
+        started = time.monotonic()
+        await client.type(paste)
+        await client.until(digest)
+        assert time.monotonic() - started < 5
+
+
+async def test_the_end_of_the_program_closes_and_the_next_attach_revives(desk: Desk) -> None:
+    async with desk.open(v2=True) as client:
+        await client.until_message("ready")
+        await client.connection.send(b"\x01exit\r")
+        assert await client.until_closed() == (1000, "Terminal session ended")
+        assert client.messages[-1] == {"type": "exit"}
+    await until(lambda: desk.sessions.sessions[desk.session.id].status == "dead", "dead")
+    async with desk.open() as client:
+        await client.type("echo ali''ve\r")
+        await client.until("alive")
+    assert desk.sessions.revived == 1
+
+
+async def test_a_session_that_cannot_be_revived_says_why(desk: Desk) -> None:
+    desk.sessions.sessions[desk.session.id] = replace(desk.session, status="dead")
+    desk.sessions.refusal = "Branch main is in use by session other."
+
+    assert await desk.refusal(desk.url()) == (1008, "Branch main is in use by session other.")
+
+
+async def test_the_end_of_the_sign_in_closes_within_five_seconds(desk: Desk) -> None:
+    async with desk.open() as client:
+        await client.until_message("request-resize")
+        desk.accounts.signed_in = False
+        with anyio.fail_after(5):
+            assert await client.until_closed() == (1008, "Authentication required")
+
+
+async def test_the_end_of_the_server_is_told(desk: Desk) -> None:
+    async with desk.open() as client:
+        await client.until_message("request-resize")
+        desk.service.drain()
+        assert await client.until_closed() == (1012, "Server is restarting")
+
+
+async def test_too_many_terminals_are_refused(desk: Desk) -> None:
+    async with anyio.create_task_group() as tasks:
+        held = anyio.Event()
+        opened: list[Client] = []
+
+        async def hold() -> None:
+            async with desk.open() as client:
+                await client.until_message("request-resize")
+                opened.append(client)
+                await held.wait()
+
+        for _ in range(20):
+            tasks.start_soon(hold)
+        await until(lambda: len(opened) == 20, "twenty terminals")
+        code, _ = await desk.refusal(desk.url())
+        assert code == 1013
+        held.set()
+
+
+async def test_a_hundred_connects_and_drops_leave_nothing(desk: Desk) -> None:
+    async def drop() -> None:
+        connection = await connect(desk.url())
+        connection.transport.abort()
+
+    for _ in range(10):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(drop)
+        await until(lambda: not desk.service._state.per_user, "everybody has left")
+    async with desk.open() as client:
+        await client.type("echo sti''ll\r")
+        await client.until("still")
+    await until(lambda: not desk.runtime.processes, "no stream is open")
+    clients = await desk.rig.control("list-clients")
+    assert clients == ""
+    assert [path async for path in anyio.Path(desk.rig.run_dir).glob("pane.*")] == []
+    await until(lambda: not desk.service._state.entries, "the hub is gone")
+    assert not desk.service._state.per_user
