@@ -562,7 +562,8 @@ class BareTmux:
         return Pty([*self.user, *self.argv, "new-session", "-A", "-s", name], directory)
 
     def end(self) -> None:
-        subprocess.run([*self.argv, "kill-server"], capture_output=True, check=False)
+        argv = [*self.user, *self.argv, "kill-server"]
+        subprocess.run(argv, capture_output=True, check=False)
 
 
 @contextlib.asynccontextmanager

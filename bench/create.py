@@ -38,8 +38,8 @@ FILES = 20
 CLONE_POLL_S = 0.01
 NOBODY = 64_999
 BWRAP = [
-    "bwrap", "--unshare-all", "--share-net", "--ro-bind", "/", "/", "--proc", "/proc",
-    "--dev", "/dev", "--tmpfs", "/run", "--tmpfs", "/tmp",  # noqa: S108
+    "bwrap", "--die-with-parent", "--unshare-all", "--share-net",
+    "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--tmpfs", "/tmp",  # noqa: S108
 ]  # fmt: skip
 PASTA = [
     "pasta", "--quiet", "--config-net", "--no-map-gw",
@@ -241,7 +241,7 @@ async def measure_one(
 
 
 def main(argv: list[str]) -> None:
-    chosen = options(__doc__, argv, rounds=5)
+    chosen = options(__doc__, argv, rounds=4)
     anyio.run(measure, chosen).show(as_json=chosen.as_json)
 
 

@@ -4,11 +4,11 @@
 
 A Docker engine that answers is used and left alone. Where none answers and this runs as root with
 `dockerd` installed, one is started for the time of the command. With `--image` the sandbox image is
-built first. The exit code is the command's. PostgreSQL is not here: the tests start servers of
-their own.
+built first. PostgreSQL is not here: the tests start servers of their own.
 
-Every process that loses its parent meanwhile (a daemon, a sandbox that a failing test left
-behind) becomes a child of this one, is reaped when it ends, and is ended with the command.
+Every process that loses its parent meanwhile (a daemon, a sandbox that a test left behind)
+becomes a child of this one, is reaped when it ends, and is ended with the command. The exit code
+is the command's; where it left processes behind, these are named, and 0 becomes 1.
 """
 
 import contextlib
@@ -90,6 +90,23 @@ def descendants() -> list[int]:
         nearest = [child for parent in nearest for child in children.get(parent, [])]
         found += nearest
     return found
+
+
+def left_behind() -> list[str]:
+    """Name the processes that are still there a while after the command has ended."""
+    deadline = time.monotonic() + END_TIMEOUT_S
+    while reap(block=False) and (left := descendants()):
+        if time.monotonic() > deadline:
+            return [f"{pid} {command_line(pid)}" for pid in left]
+        time.sleep(0.05)
+    return []
+
+
+def command_line(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+        return words.decode(errors="replace").strip()[:120]
+    return "(ended)"
 
 
 def end_descendants() -> None:
@@ -214,6 +231,7 @@ def main(command: list[str], *, image: bool) -> int:
     signal.signal(signal.SIGINT, lambda _number, _frame: None)
     signal.signal(signal.SIGTERM, forward)
     engine: int | None = None
+    left: list[str] = []
     try:
         engine = start_engine()
         if image:
@@ -223,7 +241,11 @@ def main(command: list[str], *, image: bool) -> int:
     finally:
         if engine is not None:
             end_engine(engine)
+        left = left_behind()
         end_descendants()
+    if left:
+        say("the command left processes behind, which were ended:\n" + "\n".join(left))
+        code = code or 1
     # A signal's number as a shell shows it.
     return 1 if code is None else code if code >= 0 else 128 - code
 

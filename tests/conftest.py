@@ -49,6 +49,13 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on, at any of the machine's addresses."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
 def driver_url(url: str) -> str:
     """Return the URL as the server itself would use it."""
     return Settings.model_validate({"database_url": url}).sqlalchemy_url
@@ -177,12 +184,6 @@ class PostgresServer:
             raise AssertionError(f"{program}: {done.stderr.decode(errors='replace')}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """Give a PostgreSQL server of this test run's own."""
@@ -198,7 +199,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         except LookupError:
             user = "nobody"
             shutil.chown(folder, user)
-    server = PostgresServer(found[-1].parent, folder, _free_port(), user)
+    server = PostgresServer(found[-1].parent, folder, free_port(), user)
     try:
         server.start()
         yield server

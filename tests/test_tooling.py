@@ -92,7 +92,9 @@ def test_what_the_command_leaves_behind_ends_with_it(tmp_path: Path) -> None:
 
     done = run_with_services("sh", "-c", script, folder=tmp_path, **without_dockerd(tmp_path))
 
-    assert done.returncode == 0
+    assert done.returncode == 1
+    assert "left processes behind" in done.stderr
+    assert "sleep 600" in done.stderr
     pids = [int((tmp_path / name).read_text()) for name in ("polite", "stubborn")]
     assert [pid for pid in pids if is_alive(pid)] == []
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import socket
 import socketserver
 import subprocess
 import threading
@@ -29,7 +28,7 @@ from craftastic.runtimes.base import (
 from craftastic.runtimes.docker import DockerRuntime
 from craftastic.runtimes.memory import Call, MemoryRuntime
 from craftastic.settings import Settings
-from tests.conftest import in_a_thread, missing
+from tests.conftest import free_port, in_a_thread, missing
 from tests.leaks import RUN, remove_local_rules
 
 REAL = [
@@ -171,12 +170,6 @@ def data_dir() -> Iterator[Path]:
     folder = RUN.new_folder("test")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 async def make_bench(request: pytest.FixtureRequest, kind: str, data_dir: Path) -> Bench:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
 import pytest
 
 from tests.fakes.api_server import PASSWORD, SETUP_TOKEN, ApiServer, running
+from tests.fakes.git_http_server import GitHttpServer
 
 EMAIL = "a@example.com"
 TIMEOUT_S = 30.0
@@ -510,8 +510,7 @@ async def test_a_mistyped_password_may_be_typed_again(api: ApiServer, stranger: 
 
 
 async def test_an_interrupted_create_says_that_the_server_goes_on(api: ApiServer, cli: Cli) -> None:
-    api.stages = [{"step": "sandbox", "message": "Starting the sandbox"}]
-    api.looks = anyio.Semaphore(0)  # the create is never done
+    api.stages = [{"step": "sandbox", "message": "Starting the sandbox"}] * 100
     asked = Asked(cli, "up", REPOSITORY)
     await asked.shows(b"Sandbox")
 
@@ -519,6 +518,7 @@ async def test_an_interrupted_create_says_that_the_server_goes_on(api: ApiServer
 
     assert await asked.ended() == 130
     assert b"the same command finds it again" in asked.shown
+    api.stages.clear()  # the create goes on, and ends
 
 
 async def test_a_question_can_be_interrupted(stranger: Cli) -> None:
@@ -580,18 +580,9 @@ async def test_a_clone_that_failed_is_told_once_and_with_a_way_on(api: ApiServer
 
 
 async def test_a_server_of_another_kind_is_told(tmp_path: Path) -> None:
-    async def answer(stream: anyio.abc.SocketStream) -> None:
-        async with stream:
-            await stream.receive()
-            await stream.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")
-
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    async with listener, anyio.create_task_group() as group:
-        group.start_soon(listener.serve, answer)
-        port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        cli = Cli(tmp_path, f"http://127.0.0.1:{port}")
+    with GitHttpServer(tmp_path) as other:
+        cli = Cli(tmp_path, other.url("").rstrip("/"))
         done = await cli("up", REPOSITORY, "--email", EMAIL, "--password-stdin", stdin=PASSWORD)
-        group.cancel_scope.cancel()
 
     assert done.code == 7
     assert "is not a Craftastic server" in done.err

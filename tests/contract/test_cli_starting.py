@@ -1,4 +1,4 @@
-"""`craftastic serve` and `migrate` on a machine where something is missing: a sentence, no trace."""
+"""`craftastic serve` and `migrate` where something is missing: a sentence and no trace."""
 
 import os
 import socket
@@ -78,7 +78,7 @@ async def test_a_database_that_does_not_answer_is_told_without_its_password(
     code, told = await serve(tmp_path, command, DATABASE_URL="postgresql://u:secret@127.0.0.1:1/d")
 
     assert code == 7
-    assert told.startswith("craftastic: The database cannot be opened: ")
+    assert told.startswith("craftastic: The database cannot be used: ")
     assert "DATABASE_URL" in told
     assert "secret" not in told
 
@@ -122,3 +122,15 @@ def test_a_name_of_several_addresses_is_listened_on_where_it_can_be() -> None:
     for one in listening:
         one.close()
     assert "127.0.0.1" in names
+
+
+async def test_a_key_that_is_damaged_is_told(tmp_path: Path) -> None:
+    keys = tmp_path / "data" / "keys"
+    keys.mkdir(parents=True)
+    keys.chmod(0o700)
+    (keys / "instance").write_text("")
+
+    code, told = await serve(tmp_path, LOG_LEVEL="error")
+
+    assert code != 0
+    assert f"{keys}/instance" in told

@@ -213,7 +213,7 @@ async def test_a_server_that_stops_reading_costs_tmux_nothing_and_the_terminal_g
     async with rig.open() as stream:
         greeting = await stream.receive_stderr()
         folder = greeting[9:-1].decode()
-        give = f"exec python3 -I -S -c '{GIVE}' {folder}/give 1"
+        give = f"cd {folder} && exec python3 -I -S -c '{GIVE}' give 1"
         await stream.send(f"pipe-pane -O -t {quote(target)} {quote(give)}\n".encode())
         await until(lambda: rig.control("display-message", "-p", "-t", target, "#{pane_pipe}"), "")
         await rig.control("send-keys", "-t", target, "yes", "Enter")

@@ -6,7 +6,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -28,18 +27,13 @@ from websockets.exceptions import ConnectionClosed
 from craftastic.runtimes.base import SandboxSpec
 from craftastic.runtimes.local import LocalRuntime
 from craftastic.settings import Settings
+from tests.conftest import free_port
 from tests.leaks import MARK_NAME, RUN, remove_local_rules
 
 PASSWORD = "correct horse battery staple 42"
 ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()*+][0-9A-Za-z]|[@-Z\\-_a-z=>])"
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(

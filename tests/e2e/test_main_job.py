@@ -1,4 +1,4 @@
-"""The main job, end to end: from a repository to a typed command, with everything that can happen."""
+"""The main job, end to end: from a repository to a typed command, with all that can happen."""
 
 import random
 import signal

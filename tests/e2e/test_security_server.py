@@ -1,4 +1,4 @@
-"""A whole life of the server, recorded: what it starts, what it writes down, what hostile code gets.
+"""A whole life of the server, recorded: what it starts and what it writes down.
 
 One life for each runtime (Docker with PostgreSQL, `local` with SQLite) holds all of it: every step
 costs seconds, and what is looked at afterwards does not depend on the others.
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.conftest import PostgresServer
@@ -122,16 +123,27 @@ def canaries() -> Iterator[Path]:
 
 
 @pytest.fixture
+def records_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="craftastic-records-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
 async def life(
-    request: pytest.FixtureRequest, data_dir: Path, canaries: Path, runtime: str, tmp_path: Path
+    request: pytest.FixtureRequest,
+    data_dir: Path,
+    canaries: Path,
+    records_folder: Path,
+    runtime: str,
 ) -> AsyncIterator[Life]:
-    records = Path(tempfile.mkdtemp(prefix="craftastic-records-", dir="/var/tmp"))
-    records.chmod(0o755)
+    records = records_folder
     postgres: PostgresServer | None = None
     name: str | None = None
     if runtime == "docker":
-        postgres = request.getfixturevalue("postgres_server")
-        name = postgres.create()
+        found: PostgresServer = request.getfixturevalue("postgres_server")
+        postgres, name = found, found.create()
     server = RecordedServer(
         data_dir,
         records,
@@ -144,7 +156,6 @@ async def life(
     await server.ready()
     yield Life(server, canaries, postgres, name)
     await server.clean()
-    shutil.rmtree(records)
     if postgres and name:
         postgres.drop(name)
 
@@ -192,6 +203,11 @@ def hostile(canaries: Path) -> str:
         "reference-transaction", "post-rewrite", "pre-auto-gc", "fsmonitor-watchman", "update",
         "pre-receive", "post-receive", "proc-receive", "post-update", "push-to-checkout",
     )  # fmt: skip
+    submodule = (
+        '[submodule "sub"]\\n\\tpath = sub\\n'
+        f"\\turl = ext::sh -c touch%% {canaries}/submodule\\n"
+        f"\\tupdate = !touch {canaries}/submodule\\n"
+    )
     lines = ["set +e", "repo=$(git rev-parse --path-format=absolute --git-common-dir)"]
     lines += [
         f"git --git-dir=$repo config {shlex.quote(name)} {shlex.quote(value)}"
@@ -209,8 +225,7 @@ def hostile(canaries: Path) -> str:
         "git --git-dir=$repo config core.hooksPath $repo/hooks",
         "echo '* filter=canary diff=canary merge=canary' >.gitattributes",
         "echo '* filter=canary' >$repo/info/attributes",
-        'printf \'[submodule "sub"]\\n\\tpath = sub\\n\\turl = ext::sh -c touch%% '
-        f"{canaries}/submodule\\n\\tupdate = !touch {canaries}/submodule\\n' >.gitmodules",
+        f"printf {shlex.quote(submodule)} >.gitmodules",
         # A `.git` file that leads to a repository of the sandbox's own making.
         "mkdir -p other sub && cp -r $repo own.git && echo gitdir: ../own.git >other/.git",
         f"ln -s {canaries} link-to-host; ln -sfn / root; echo x >changed",
@@ -279,12 +294,8 @@ async def test_a_whole_life_runs_nothing_on_the_host_and_tells_no_secret(
             assert int(planted) > 30, "the hostile configuration is in place"
         assert [name for name, value in told.items() if value in one] == []
         if runtime == "docker":
-            shown = subprocess.run(
-                ["docker", "inspect", environment["containerId"]],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
+            inspected = ["docker", "inspect", environment["containerId"]]
+            shown = (await anyio.run_process(inspected)).stdout.decode()
             assert [name for name, value in told.items() if value in shown] == []
 
         # Everything that makes the server have git or tmux run for it, over the planted tree.

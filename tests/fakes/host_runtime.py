@@ -86,6 +86,7 @@ class HostRuntime:
             "LANG": "C.UTF-8",
             "TERM": "xterm-256color",
             "SHELL": "/bin/bash",
+            "HISTFILE": "/dev/null",
             "USER": "dev",
         }
 

@@ -206,8 +206,15 @@ class Rig:
             tasks.cancel_scope.cancel()
 
     async def end(self) -> None:
+        """End the tmux server and what runs in it; only for a sandbox that is the host itself."""
         with anyio.CancelScope(shield=True):
+            pids = (await self.control("list-panes", "-a", "-F", "#{pane_pid}")).split()
             await self.control("kill-server")
+            for pid in pids:
+                await until(
+                    lambda one=pid: not os.path.exists(f"/proc/{one}"),  # noqa: PTH110
+                    "a shell has ended",
+                )
 
 
 def _plain(capture: str) -> list[str]:

@@ -4,12 +4,14 @@ import os
 import resource
 import sys
 from contextlib import suppress
+from typing import Any, cast
 
 import uvicorn
 import uvloop
 
 from craftastic.app import build_app
 from craftastic.cli.starting import data_folder, listen
+from craftastic.errors import CraftasticError
 from craftastic.logs import configure
 from craftastic.migrations import runner
 from craftastic.settings import Settings, load_settings
@@ -37,11 +39,57 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     listening = listen(settings)
     with data_folder(settings):
         uvloop.run(runner.upgrade(settings.sqlalchemy_url))
-        server = uvicorn.Server(uvicorn_config(settings))
+        config = uvicorn_config(settings)
+        config.app = start = WatchedStart(config.app)
+        server = uvicorn.Server(config)
         # Ctrl-C is how a person ends it, and comes once more when all is put away: no failure.
-        with suppress(KeyboardInterrupt):
+        # A start that failed ends in SystemExit; what it was is told below.
+        with suppress(KeyboardInterrupt, SystemExit):
             uvloop.run(server.serve(listening))
+    if not server.started and start.failure is not None:
+        raise start.failure
     sys.exit(0 if server.started else 1)
+
+
+class WatchedStart:
+    """An ASGI application whose failure to start is kept, where it is one that has a sentence.
+
+    Starlette hands such a failure on as the text of its trace, which only a bug deserves.
+
+    Attributes:
+        failure: Why the application did not start, when the project raised that on purpose.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.failure: CraftasticError | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        held: list[Any] = []
+
+        async def hold_failure(message: Any) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                held.append(message)
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, hold_failure)
+        except BaseException as error:
+            self.failure = _on_purpose(error)
+            for message in held:
+                await send(message if self.failure is None else {**message, "message": ""})
+            raise
+
+
+def _on_purpose(error: BaseException) -> CraftasticError | None:
+    """Return the project's own error, also out of a group of one task's failures."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error if isinstance(error, CraftasticError) else None
 
 
 def uvicorn_config(settings: Settings) -> uvicorn.Config:

@@ -50,11 +50,14 @@ async def upgrade(database_url: str) -> str | None:
         The revision that the database is at now; None when there are no revisions.
 
     Raises:
-        MigrationRefused: The database cannot be opened, it is newer than this program, or another
+        MigrationRefused: The database cannot be used, it is newer than this program, or another
             process kept the lock for `LOCK_TIMEOUT_S`.
     """
-    async with _locked(database_url) as connection:
-        return await connection.run_sync(_upgrade)
+    try:
+        async with _locked(database_url) as connection:
+            return await connection.run_sync(_upgrade)
+    except sqlalchemy.exc.OperationalError as error:
+        raise _unusable(error) from error  # the disk is full, or the server went away
 
 
 async def current(database_url: str) -> str | None:
@@ -132,7 +135,7 @@ async def _locked(database_url: str) -> AsyncGenerator[AsyncConnection]:
         try:
             _prepare_file(file)
         except OSError as error:
-            raise _not_opened(error) from error
+            raise _unusable(error) from error
         with _file_lock_holder(file.with_name(file.name + ".migrate.lock")) as lock:
             await _wait_for_file(lock)
             async with _connected(database_url) as connection:
@@ -190,7 +193,7 @@ async def _connected(database_url: str) -> AsyncGenerator[AsyncConnection]:
             stack.push_async_callback(_dispose, engine)
             connection = await stack.enter_async_context(engine.begin())
         except (OSError, sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-            raise _not_opened(error) from error
+            raise _unusable(error) from error
         yield connection
 
 
@@ -199,12 +202,12 @@ async def _dispose(engine: AsyncEngine) -> None:
         await engine.dispose()
 
 
-def _not_opened(error: Exception) -> MigrationRefused:
+def _unusable(error: Exception) -> MigrationRefused:
     # The driver's own sentence: SQLAlchemy's adds its class and a link to its manual.
     cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
     text = str(cause).strip().rstrip(".") or type(cause).__name__
     return MigrationRefused(
-        f"The database cannot be opened: {text}.",
+        f"The database cannot be used: {text}.",
         details="Start it, and check DATABASE_URL and the rights of its file.",
     )
 

@@ -3,6 +3,7 @@
 import secrets
 from uuid import UUID
 
+import anyio
 import structlog
 
 from craftastic.errors import CraftasticError
@@ -10,6 +11,8 @@ from craftastic.runtimes.base import RUN_DIR, Runtime, RuntimeUnavailable, Sandb
 
 NUMBER = 65_535
 """Its place in the range of user ids: the last one, far from the environments'."""
+
+REMOVE_S = 5.0
 
 VERSION = 8
 """A kind of UUID that no environment has, so that the reconciler knows these sandboxes."""
@@ -62,7 +65,9 @@ async def self_test(runtime: Runtime) -> str | None:
     except CraftasticError as error:
         return error.message
     finally:
-        await runtime.remove(spec, storage=True)
+        # A server that is ended in the middle of it takes its scratch sandbox along.
+        with anyio.move_on_after(REMOVE_S, shield=True):
+            await runtime.remove(spec, storage=True)
     if result.exit_code == 0 and result.stdout.strip() == b"passed":
         return None
     return (result.stderr or result.stdout).decode("utf-8", "replace").strip()[-500:] or (

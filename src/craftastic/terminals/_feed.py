@@ -275,7 +275,8 @@ class PaneFeed:
         if not _PLAIN_PATH.fullmatch(connection.folder):
             raise PaneLost("the pump did not say where it is")
         self._asked += 1
-        give = f"exec python3 -I -S -c '{GIVE}' {connection.folder}/give {self._asked}"
+        # From its folder, since a socket's whole path may be 107 bytes long.
+        give = f"cd {connection.folder} && exec python3 -I -S -c '{GIVE}' give {self._asked}"
         return (f"pipe-pane -O -t {self.pane} {quote(give)}",)
 
     async def _mark(self, connection: PaneConnection) -> bool:

@@ -64,7 +64,11 @@ class Pump:
         self.size = 0
         self.pipes: list[tuple[int, int]] = []  # generation and descriptor; the first is read
         self.give = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
-        self.give.bind(os.path.join(folder, "give"))
+        home = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        os.chdir(folder)  # a socket's whole path may be 107 bytes long
+        self.give.bind("give")
+        os.fchdir(home)
+        os.close(home)
         self.give.setblocking(False)
         path = os.path.join(folder, "mark")
         os.mkfifo(path, 0o600)
@@ -220,10 +224,14 @@ def main(run_dir: str, *command: str) -> None:
         os.close(client_errors)
         pump.flush()
         serve(pump, child, errors)
-    except OSError:
+    except BrokenPipeError:
         return  # the reader of the frames is gone
+    except OSError as error:
+        text = str(error).encode()
+        os.write(2, HEADER.pack(EXIT, 0, len(text)) + text + LAST)
     finally:
         remove(folder)
+        remove(draft)
 
 
 if __name__ == "__main__":

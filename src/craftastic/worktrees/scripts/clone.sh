@@ -11,7 +11,10 @@ if [ ! -e "$repo/craftastic-cloned" ]; then
 	if ! sound; then
 		find "$repo" -mindepth 1 -maxdepth 1 ! -name craftastic.lock -exec rm -rf -- {} +
 	fi
-	g init --quiet --bare --template= --initial-branch="$branch" "$repo"
+	# One that is there is not made again: git would warn, and the warning stand in the reason.
+	if [ ! -e "$repo/HEAD" ]; then
+		g init --quiet --bare --template= --initial-branch="$branch" "$repo"
+	fi
 	mkdir -p -- "$repo/hooks" "$repo/info"
 elif ! sound; then
 	refuse repository_corrupt 'The repository is damaged: git cannot read it.'
