@@ -32,7 +32,7 @@ test: ## set everything up and run every check and every test
 
 check: ## the fast half: format, lint, types, imports, unit and documentation tests
 	@scripts/setup.sh
-	@$(MAKE) -k format-check lint types imports unit rules
+	@$(MAKE) -k -j2 --output-sync=target format-check lint imports types unit rules
 
 setup: ## only the set-up: uv, the virtual environment, the locked packages
 	@scripts/setup.sh

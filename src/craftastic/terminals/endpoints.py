@@ -28,6 +28,8 @@ EARLY_FRAMES = 64
 SIGN_IN_CHECK_S = 4.0
 FIRST_SIZE_S = 0.25
 """A first snapshot of the viewer's own size is worth this wait."""
+FIRST_SHOWN_S = 3.0
+"""How long what is typed waits for the terminal's first appearance."""
 STALLED_S = 60.0
 LAST_WORDS_S = 10.0
 """How long what a client typed before it went away may take to arrive."""
@@ -77,6 +79,7 @@ class Connection:
     service: TerminalService
     codec: protocol.Codec
     sized: anyio.Event = field(default_factory=anyio.Event)
+    shown: anyio.Event = field(default_factory=anyio.Event)
     result: Close | None = None
     bad_frames: int = 0
     allowance: float = INPUT_BURST
@@ -184,6 +187,9 @@ class Connection:
         async for frame in frames:
             match frame:
                 case protocol.Typed(data):
+                    # Typed earlier, an `exit` would end the terminal before it was ever shown.
+                    with anyio.move_on_after(FIRST_SHOWN_S):
+                        await self.shown.wait()
                     await self._throttle(len(data))
                     await hub.type(viewer, data)
                 case protocol.Resized(columns, rows):
@@ -223,6 +229,7 @@ class Connection:
             with anyio.move_on_after(STALLED_S) as stalled:
                 for frame in self.codec.encode(item):
                     await self._send(frame)
+                self.shown.set()
             if stalled.cancelled_caught:
                 return STALLED
 
