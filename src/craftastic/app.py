@@ -72,8 +72,9 @@ def build_app(settings: Settings | None = None) -> FastAPI:
     readiness = health.Readiness()
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncGenerator[State]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
         async with running(settings, metrics, readiness) as state:
+            app.state.terminals = state["terminals"]
             yield state
 
     app = FastAPI(

@@ -3,7 +3,6 @@
 import signal
 from collections.abc import AsyncIterator
 
-import anyio
 import pytest
 
 from tests.e2e.harness import Api, Server, Viewer
@@ -26,8 +25,7 @@ async def second(server: Server) -> AsyncIterator[Server]:
         await second.ready()
         yield second
     finally:
-        with anyio.CancelScope(shield=True):
-            second.stop()
+        second.stop()
 
 
 async def test_a_terminal_goes_on_at_the_second_server_while_the_first_is_paused_and_after_it(

@@ -2,10 +2,12 @@
 
 import os
 import resource
+import socket
 import sys
 from contextlib import suppress
 from typing import Any, cast
 
+import anyio
 import uvicorn
 import uvloop
 
@@ -17,6 +19,7 @@ from craftastic.migrations import runner
 from craftastic.settings import Settings, load_settings
 
 DRAIN_S = 8
+GOODBYE_S = 1.5
 WANTED_FILES = 65536
 
 
@@ -40,8 +43,9 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     with data_folder(settings):
         uvloop.run(runner.upgrade(settings.sqlalchemy_url))
         config = uvicorn_config(settings)
-        config.app = start = WatchedStart(config.app)
-        server = uvicorn.Server(config)
+        application = config.app
+        config.app = start = WatchedStart(application)
+        server = DrainingServer(config, application)
         # Ctrl-C is how a person ends it, and comes once more when all is put away: no failure.
         # A start that failed ends in SystemExit; what it was is told below.
         with suppress(KeyboardInterrupt, SystemExit):
@@ -49,6 +53,24 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     if not server.started and start.failure is not None:
         raise start.failure
     sys.exit(0 if server.started else 1)
+
+
+class DrainingServer(uvicorn.Server):
+    """Lets terminals say goodbye before the sockets are closed under them."""
+
+    def __init__(self, config: uvicorn.Config, application: Any) -> None:
+        super().__init__(config)
+        self._application = application
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close viewers with 1012 and the reason, then everything else."""
+        terminals = getattr(self._application.state, "terminals", None)
+        if terminals is not None:
+            terminals.drain()
+            with anyio.move_on_after(GOODBYE_S):
+                while terminals.attached:  # noqa: ASYNC110 - an end, not an event, is waited for
+                    await anyio.sleep(0.02)
+        await super().shutdown(sockets)
 
 
 class WatchedStart:
@@ -102,7 +124,8 @@ def uvicorn_config(settings: Settings) -> uvicorn.Config:
         access_log=False,  # it would write the whole path, and terminals carry a token in theirs
         http="httptools",
         ws="websockets-sansio",
-        ws_max_size=(1 << 20) + 4096,
+        ws_max_size=2
+        << 20,  # a paste of 1 MiB is longer as JSON; the route itself counts what is typed
         ws_ping_interval=20.0,
         ws_ping_timeout=20.0,
         ws_per_message_deflate=False,

@@ -44,6 +44,13 @@ _OSC_END = re.compile(rb"[\x07\x18\x1a]|\x1b(?s:.)")
 _STRING_END = re.compile(rb"[\x18\x1a]|\x1b(?s:.)")
 _DCS_HEAD = re.compile(rb"[\x00-\x17\x19\x1c-\x3f]*")
 _DCS_END = re.compile(rb"\x1b(?s:.)")
+_INTERRUPTED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[ -/]*)[\x00-\x17\x19\x1c-\x1f\x7f]")
+_ANY_INSIDE = re.compile(rb"[\x1b\[ -?][\x00-\x17\x19\x1c-\x1f\x7f]")
+_MIXED = re.compile(rb"\x1b[\x00-\x17\x19\x1c-\x1f\x7f -/]*(?:\[[\x00-\x17\x19\x1c-\x1f\x7f -?]*)?")
+"""A sequence with controls in it: emulators obey those at once and go on with the sequence."""
+_CONTROLS = bytes([*range(0x20), 0x7F])
+_OTHERS = bytes(one for one in range(256) if one not in _CONTROLS)
+_ANY_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _ASKING = frozenset(b"%d" % number for number in (4, 5, *range(10, 20), 52))
 """Commands that ask when one of their parameters is a question mark, and set otherwise."""
 _SETTING = frozenset(b"%d" % number for number in (0, 1, 2, 7, 8, 9, *range(104, 120), 133, 777))
@@ -87,6 +94,8 @@ class OutputFilter:
             self._give_up(out)
         if self._held:
             data, self._held = self._held + data, b""
+        if _ANY_INSIDE.search(data) is not None and _INTERRUPTED.search(data) is not None:
+            data = _MIXED.sub(_apart, data)
         position = 0
         while position < len(data):
             if self._state is _In.GROUND:
@@ -133,7 +142,9 @@ class OutputFilter:
             return len(data)
         # A long list of colours may hide a question further on; any other shows it at its start.
         number = data[start + 2 : start + 8].partition(b";")[0]
-        if (number in _ASKING and number != b"52") or not _is_harmless(data[start + 2 :]):
+        command = data[start + 2 :]
+        asks = number in _ASKING and (number != b"52" or command.count(b";") < 2)  # noqa: PLR2004
+        if asks or not _is_harmless(command):
             self._state = _In.OSC_STRING
             return start + 2
         self._state, self._passed = _In.OSC, 0
@@ -194,7 +205,16 @@ _ENDS = {
 }
 
 
+def _apart(match: "re.Match[bytes]") -> bytes:
+    """Put the controls in a sequence before it, which is what they do."""
+    sequence = match.group()
+    controls = sequence[1:].translate(None, _OTHERS)
+    return controls + b"\x1b" + sequence[1:].translate(None, _CONTROLS)
+
+
 def _is_harmless(command: bytes) -> bool:
+    if _ANY_CONTROL.search(command) is not None:
+        return False  # Emulators pass over them, so `;\0?` asks too; no program sends them.
     number, *rest = command.split(b";", 2 if command.startswith(b"52;") else -1)
     if number in _ASKING:
         # Of a clipboard command only the last part asks, of the others each.

@@ -1,5 +1,6 @@
 """One session's terminal: the one stream from its pane, and everybody who watches it."""
 
+import re
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -40,6 +41,9 @@ FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 5.0
 GIVE_UP_S = 60.0
 STABLE_S = 10.0
+_PANE = re.compile(rb"%([0-9]{1,9}) ([1-9][0-9]{0,4}) ([1-9][0-9]{0,4})")
+_SHAPE = re.compile(rb"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+"""Sizes as tmux tells them, and none that could not be true: what tells may be no tmux at all."""
 
 
 class Lease(Protocol):
@@ -224,6 +228,9 @@ class Hub:
         try:
             while self.ended is None:
                 await self._one_connection()
+        except Exception:  # an edge: one sandbox's answers must not end everybody's terminals
+            log.exception("terminal.failed", session=self._source.session)
+            self.ended = Ended(exited=False, message="The terminal failed; connect again.")
         finally:
             self.ended = self.ended or Ended(exited=False, message="Server is restarting")
             self.ready.set()
@@ -396,9 +403,9 @@ def _lowest_pane(replies: list[Reply]) -> tuple[str, Size]:
     """
     panes: list[tuple[int, Size]] = []
     for line in replies[0].body.split(b"\n") if replies and replies[0].ok else []:
-        words = line.decode("ascii", "replace").split()
-        if len(words) == 3 and words[0][:1] == "%" and words[0][1:].isdigit():  # noqa: PLR2004
-            panes.append((int(words[0][1:]), Size(int(words[1]), int(words[2]))))
+        if (match := _PANE.fullmatch(line)) is not None:
+            number, columns, rows = (int(word) for word in match.groups())
+            panes.append((number, Size(columns, rows)))
     if not panes:
         raise PaneLost("the session has no pane")
     number, size = min(panes, key=lambda pane: pane[0])
@@ -408,8 +415,7 @@ def _lowest_pane(replies: list[Reply]) -> tuple[str, Size]:
 def _layout_size(rest: bytes) -> Size | None:
     """`@0 b25d,80x24,0,0,0 …`: the window's size."""
     try:
-        shape = rest.split(b" ")[1].split(b",")[1]
-        columns, rows = shape.split(b"x")
-        return Size(int(columns), int(rows))
-    except (IndexError, ValueError):
+        match = _SHAPE.fullmatch(rest.split(b" ")[1].split(b",")[1])
+    except IndexError:
         return None
+    return None if match is None else Size(int(match[1]), int(match[2]))

@@ -176,7 +176,7 @@ def _decode_control(text: str) -> Message:
             return _resize(fields.get("cols"), fields.get("rows"))
         case "role":
             role = fields.get("role")
-            return RoleChanged(Role(role)) if role in {"view", "drive"} else Bad()
+            return RoleChanged(Role(role)) if role in ("view", "drive") else Bad()
         case _:
             return Bad()
 

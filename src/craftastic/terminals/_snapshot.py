@@ -22,6 +22,10 @@ FIELDS = (
     "mouse_standard_flag", "mouse_button_flag", "mouse_all_flag", "mouse_utf8_flag",
     "mouse_sgr_flag", "pane_in_mode",
 )  # fmt: skip
+LARGEST = 10_000
+"""Most columns or rows of a pane. Source: tmux.h, WINDOW_MAXIMUM."""
+LARGEST_NUMBER = (1 << 32) - 1
+"""tmux's word for a position that was never saved, and more than any other field."""
 TEXTS = (
     "#{pane_tabs}",
     "#{pane_current_command}",
@@ -135,6 +139,11 @@ def read(request: Request, replies: list[Reply]) -> Capture:
         numbers = {name: int(value or "0") for name, value in zip(FIELDS, values, strict=True)}
     except ValueError as error:
         raise SnapshotRefused("a field is not a number") from error
+    if not all(
+        0 <= number <= (LARGEST if name in {"pane_width", "pane_height"} else LARGEST_NUMBER)
+        for name, number in numbers.items()
+    ):
+        raise SnapshotRefused("a field is not a number of tmux's")
     has_history = numbers["history_size"] > 0
     return Capture(
         numbers=numbers,

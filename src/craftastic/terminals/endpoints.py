@@ -33,6 +33,9 @@ FIRST_SHOWN_S = 3.0
 STALLED_S = 60.0
 LAST_WORDS_S = 10.0
 """How long what a client typed before it went away may take to arrive."""
+MAX_WAITING_BYTES = 2 << 20
+"""Typed bytes of one socket that wait, before the attach or behind the rate; more stay in the
+connection itself."""
 INPUT_BYTES_PER_S = 1 << 20
 INPUT_BURST = 2 << 20
 MAX_REASON_BYTES = 120
@@ -84,6 +87,8 @@ class Connection:
     bad_frames: int = 0
     allowance: float = INPUT_BURST
     allowed_at: float = 0.0
+    waiting_bytes: int = 0
+    taken: anyio.Event = field(default_factory=anyio.Event)
 
     async def run(self, session_id: str) -> Close:
         """Serve the socket; return how to close it."""
@@ -178,7 +183,15 @@ class Connection:
                 if self.bad_frames >= protocol.MAX_BAD_FRAMES:
                     await self._first(tasks, _just(TOO_MANY_BAD))
             else:
+                await self._room_for(frame)
                 await frames.send(frame)
+
+    async def _room_for(self, frame: protocol.Message) -> None:
+        if isinstance(frame, protocol.Typed):
+            while self.waiting_bytes and self.waiting_bytes + len(frame.data) > MAX_WAITING_BYTES:
+                self.taken = anyio.Event()
+                await self.taken.wait()
+            self.waiting_bytes += len(frame.data)
 
     async def _obey(
         self, attached: Terminal, frames: MemoryObjectReceiveStream[protocol.Message]
@@ -187,9 +200,12 @@ class Connection:
         async for frame in frames:
             match frame:
                 case protocol.Typed(data):
+                    self.waiting_bytes -= len(data)
+                    self.taken.set()
                     # Typed earlier, an `exit` would end the terminal before it was ever shown.
                     with anyio.move_on_after(FIRST_SHOWN_S):
                         await self.shown.wait()
+                    self.shown.set()
                     await self._throttle(len(data))
                     await hub.type(viewer, data)
                 case protocol.Resized(columns, rows):
@@ -265,7 +281,10 @@ class Connection:
         allowed = settings.cors_origin or (settings.base_url,)
         if origin.rstrip("/") in {one.rstrip("/") for one in allowed}:
             return True
-        return urlsplit(origin).netloc == self.socket.headers.get("host")
+        try:
+            return urlsplit(origin).netloc == self.socket.headers.get("host")
+        except ValueError:
+            return False
 
 
 def _just(close: Close) -> Callable[[], Awaitable[Close]]:

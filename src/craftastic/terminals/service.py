@@ -189,6 +189,11 @@ class TerminalService:
         """Tell every viewer that the server is restarting; nobody attaches any more."""
         self._state.ending.set()
 
+    @property
+    def attached(self) -> int:
+        """Return how many viewers this process has."""
+        return sum(self._state.per_user.values())
+
     async def look_up(
         self, caller: Caller, environment_id: UUID, session_id: UUID
     ) -> tuple[AttachedSession, HasSandbox]:
