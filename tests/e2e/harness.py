@@ -31,6 +31,9 @@ from tests.conftest import free_port
 from tests.leaks import MARK_NAME, RUN, remove_local_rules
 
 PASSWORD = "correct horse battery staple 42"
+INHERITED = ("PATH", "LANG", "DOCKER_HOST", "CRAFTASTIC_IMAGE_CA_BUNDLE")
+"""Without the last one a server would want another image than `make test` has built."""
+
 ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()*+][0-9A-Za-z]|[@-Z\\-_a-z=>])"
 )
@@ -79,7 +82,7 @@ class Server:
         self.data_dir = data_dir
         self.uid_base = RUN.new_uid_base()
         self.environment = {
-            **{key: os.environ[key] for key in ("PATH", "LANG") if key in os.environ},  # noqa: TID251
+            **{key: os.environ[key] for key in INHERITED if key in os.environ},  # noqa: TID251
             "HOME": str(data_dir),
             "CRAFTASTIC_PORT": str(self.port),
             "CRAFTASTIC_GATEWAY_PORT": str(self.gateway_port),

@@ -174,3 +174,41 @@ RSS = (
     "for p in /proc/[0-9]*; do [ \"$(cat $p/comm 2>/dev/null)\" = 'tmux: server' ] && "
     "sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' $p/status; done | head -1"
 )
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_the_end_of_the_server_says_so_and_ends_no_shell(server: Server) -> None:
+    async with await signed_in(server) as api:
+        environment = await api.environment("stays")
+        kept = await api.post("/api/sessions", environmentId=environment["id"], name="kept")
+        before = viewer(server, api, kept)
+        async with before.attached():
+            shell = (await before.run("echo $$")).strip()
+            server.signal(signal.SIGTERM)
+            await until(lambda: before.ended, "the socket is closed")
+        assert before.ended == (1012, "Server is restarting")
+        assert server.stop() == 0
+
+        server.start()
+        await server.ready()
+        after = viewer(server, api, kept)
+        async with after.attached():
+            assert (await after.run("echo $$")).strip() == shell
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_was_typed_before_the_tab_was_shut_still_arrives(server: Server) -> None:
+    async with await signed_in(server) as api:
+        environment = await api.environment("typed")
+        typed = await api.post("/api/sessions", environmentId=environment["id"], name="typed")
+        shut = viewer(server, api, typed)
+        async with shut.attached():
+            await shut.type("echo ar''rived > arrived\r")
+
+        later = viewer(server, api, typed)
+        async with later.attached():
+
+            async def arrived() -> bool:
+                return (await later.run("cat arrived 2>&1")).strip() == "arrived"
+
+            await until(arrived, "what was typed last has arrived")

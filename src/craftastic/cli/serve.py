@@ -4,7 +4,8 @@ import os
 import resource
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import anyio
@@ -61,6 +62,13 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, application: Any) -> None:
         super().__init__(config)
         self._application = application
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Take SIGINT and SIGTERM as wishes; uvicorn would die of them when all is put away."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close viewers with 1012 and the reason, then everything else."""

@@ -172,6 +172,7 @@ class Connection:
             if message["type"] == "websocket.disconnect":
                 # What was typed before the tab was shut still arrives: `_obey` ends after it.
                 frames.close()
+                self.shown.set()
                 await anyio.sleep(LAST_WORDS_S)
                 await self._first(tasks, _just(GONE))
                 return
