@@ -10,7 +10,7 @@ PYTEST := $(PYTHON) -m pytest -p tests.strict
 UV_COMPILE := .tools/bin/uv pip compile --universal --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --python-version 3.11 --quiet
 
-.PHONY: help serve test check setup format lint types imports unit rules lock reference openapi \
+.PHONY: help serve test slow check setup format lint types imports unit rules lock reference openapi \
 	bench clean
 
 help: ## list these commands
@@ -28,7 +28,11 @@ test: ## set everything up and run every check and every test
 .PHONY: .all .tests
 .all: format-check lint types imports .tests
 .tests:
-	$(PYTEST) tests
+	$(PYTEST) -m "not slow" tests
+
+slow: ## torture and load: the tests that `make test` leaves out
+	@scripts/setup.sh test
+	@$(PYTHON) scripts/with_services.py --image $(PYTEST) -m slow tests
 
 check: ## the fast half: format, lint, types, imports, unit and documentation tests
 	@scripts/setup.sh

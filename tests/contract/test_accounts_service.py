@@ -434,6 +434,7 @@ async def test_sign_ins_belong_to_their_user(accounts: AccountService, database:
     await accounts.authenticate(other.access_token)
 
 
+@pytest.mark.slow
 async def test_two_hundred_logins_at_once_are_bounded_and_leave_the_loop_free(
     make: Make,
 ) -> None:

@@ -8,6 +8,8 @@ import pytest
 from tests.fakes.gateway import gateway_process
 from tests.fakes.git_http_server import GitHttpServer, git, make_repository, run_git
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("direction", ["clone", "push"])
 async def test_pack_of_200_mb_costs_little_memory(direction: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 import anyio
 import anyio.to_thread
+import psutil
 import pytest
 
 from craftastic.runtimes import _local_process
@@ -476,3 +477,19 @@ def test_a_server_that_is_not_root_makes_sandboxes_for_one_user_and_says_what_is
     first, second = done.stdout.splitlines()
     assert first == "True dev"
     assert second.startswith("True")
+
+
+async def test_a_sandbox_that_was_removed_leaves_no_dead_process(runtime):
+    spec = new_spec()
+    await runtime.create(spec)
+    await runtime.remove(spec, storage=True)
+    ours = psutil.Process().children()
+
+    async def none_dead() -> bool:
+        await runtime.list()  # as the reconciler does, over and over
+        return not any(
+            one.is_running() and one.status() == psutil.STATUS_ZOMBIE and one.name() == "bwrap"
+            for one in ours
+        )
+
+    await until(none_dead, "the sandbox's processes are taken note of")

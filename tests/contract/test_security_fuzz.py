@@ -33,6 +33,8 @@ from craftastic.settings import Settings
 from tests.conftest import BACKENDS
 from tests.fakes.asgi import client_of
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "a-horse-a-battery-a-staple"
 ROUNDS = 12
 """Bodies per route; the seed is the route's name, so a failure comes back."""

@@ -17,6 +17,8 @@ from tests.contract.conftest import REAL, benches
 from tests.fakes.host_runtime import HostRuntime
 from tests.fakes.terminal_rig import FixedLease, Rig, RunningHub, Watcher, settled, until
 
+pytestmark = pytest.mark.slow
+
 RUN_DIR = "/run/craftastic"
 STALL_S = 6.0
 PRODUCER = """

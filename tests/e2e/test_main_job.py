@@ -151,6 +151,7 @@ async def test_the_network_of_a_sandbox_is_verified(server: Server) -> None:
         assert await until(verdict, "the verdict of the probe") == "network isolation: verified"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database_url", [None], ids=["sqlite"], indirect=True)
 async def test_a_stopped_server_does_not_grow_tmux(server: Server) -> None:
     async with await signed_in(server) as api:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.e2e.harness import Api, Server, Viewer, until
 
+pytestmark = pytest.mark.slow
+
 BOMBS = {
     "processes": (
         "import os, time\n"

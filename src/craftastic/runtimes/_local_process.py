@@ -161,6 +161,9 @@ def write_state(folder: Path, state: State) -> None:
     Path(name).replace(folder / STATE)
 
 
+_started: set[int] = set()
+
+
 def spawn(
     argv: Sequence[str], *, uid: int, pass_fds: Sequence[int] = (), stderr: int | None = None
 ) -> int:
@@ -174,6 +177,7 @@ def spawn(
     Raises:
         OSError: It does not start.
     """
+    reap()
     identity: dict[str, Any] = {}
     if uid != os.geteuid():
         identity = {"user": uid, "group": uid, "extra_groups": []}
@@ -192,7 +196,19 @@ def spawn(
     )
     # It is let go: what waits for its end knows it by its identity, as after a restart.
     process.returncode = 0
+    _started.add(process.pid)
     return process.pid
+
+
+def reap() -> None:
+    """Take note of the programs of `spawn` that have ended: else each leaves its entry behind."""
+    for pid in tuple(_started):
+        try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            ended = pid  # somebody else was faster
+        if ended:
+            _started.discard(pid)
 
 
 def children(pid: int) -> list[int]:

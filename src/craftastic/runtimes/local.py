@@ -33,7 +33,7 @@ from craftastic.runtimes._firewall import (
 )
 from craftastic.runtimes._local_check import HostCheck, open_tun
 from craftastic.runtimes._local_mounts import Folders, make_etc
-from craftastic.runtimes._local_process import State, read_state
+from craftastic.runtimes._local_process import State, read_state, reap
 from craftastic.runtimes._probe import probe
 from craftastic.runtimes._storage import remove_storage, remove_tree
 from craftastic.runtimes.base import (
@@ -308,6 +308,7 @@ class LocalRuntime:
                 raise RuntimeUnavailable(message) from error
 
     def _list(self) -> list[SandboxSummary]:
+        reap()
         found: list[SandboxSummary] = []
         parent = self._folders.state(UUID(int=0)).parent
         for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
