@@ -72,6 +72,18 @@ async def _same_for_everybody(running: RunningHub, rig: Rig, *watchers: Watcher)
     running.leave(late)
 
 
+async def _runs(rig: Rig, program: str) -> None:
+    """Wait until this program is what the terminal runs."""
+
+    async def is_current() -> bool:
+        name = await rig.control(
+            "display-message", "-p", "-t", f"={rig.session}:", "#{pane_current_command}"
+        )
+        return name.strip() == program
+
+    await until(is_current, f"{program} runs")
+
+
 async def test_vim_less_and_back(rig: Rig) -> None:
     if shutil.which("vim") is None or shutil.which("less") is None:
         missing("vim or less is not installed")
@@ -85,12 +97,14 @@ async def test_vim_less_and_back(rig: Rig) -> None:
         await running.type(watcher, "150Gitext \u6f22\u5b57\x1b:split\r:set number\r\x05\x05")
         await _same_for_everybody(running, rig, watcher)
         await running.type(watcher, ":qa!\r")
-        await until(lambda: watcher.shows("$ "), "the prompt")
+        await _runs(rig, "bash")
         await running.type(watcher, "less /tmp/lines\r")
-        await anyio.sleep(0.3)
+        await _runs(rig, "less")
+        await _same_for_everybody(running, rig, watcher)
         await running.type(watcher, "  b/77\r")
         await _same_for_everybody(running, rig, watcher)
         await running.type(watcher, "q")
+        await _runs(rig, "bash")
         await running.type(watcher, "echo do''ne\r")
         await until(lambda: watcher.shows("done"), "the end")
         await settled(rig, running.watch(), timeout_s=15)
@@ -127,8 +141,7 @@ async def test_a_snapshot_at_every_byte_of_a_stream_continues_exactly(rig: Rig) 
     async with rig.hub() as running:
         watcher = await _prompt(running)
         await running.type(watcher, f"PS1=; clear; stty -echo -onlcr; cat <>{fifo}\r")
-        await until(lambda: "cat" in watcher.raw.decode(errors="replace"), "cat")
-        await anyio.sleep(0.3)
+        await _runs(rig, "cat")
         cuts: list[Watcher] = []
         with open(fifo, "wb", buffering=0) as out:  # noqa: ASYNC230, PTH123 - one byte at a time
             for start in range(len(data)):
