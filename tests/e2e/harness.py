@@ -30,6 +30,8 @@ from craftastic.settings import Settings
 from tests.conftest import free_port
 from tests.leaks import MARK_NAME, RUN, remove_local_rules
 
+MAX_DOCUMENT = 16 << 20
+LATELY = 256 << 10
 PASSWORD = "correct horse battery staple 42"
 INHERITED = ("PATH", "LANG", "DOCKER_HOST", "CRAFTASTIC_IMAGE_CA_BUNDLE")
 """Without the last one a server would want another image than `make test` has built."""
@@ -319,6 +321,8 @@ class Viewer:
             if number != self.seen:
                 self.gaps.append(f"expected byte {self.seen}, got {number}")
             self.document += body
+            if len(self.document) > MAX_DOCUMENT:  # a flood is not kept whole
+                del self.document[: -MAX_DOCUMENT // 2]
             self.seen = number + len(body)
         assert self.socket is not None
         await self.socket.send(b"\x02" + struct.pack(">Q", self.seen))
@@ -353,13 +357,18 @@ class Viewer:
         await self.socket.send(json.dumps({"type": "resize", "cols": cols, "rows": rows}))
 
     @property
+    def lately(self) -> str:
+        """Return the end of what was shown: the whole of a flood takes too long to look at."""
+        return ESCAPES.sub("", self.document[-LATELY:].decode("utf-8", "replace")).replace("\r", "")
+
+    @property
     def text(self) -> str:
         return ESCAPES.sub("", self.document.decode("utf-8", "replace")).replace("\r", "")
 
     async def shows(self, what: str, timeout_s: float = 30.0) -> None:
         try:
             await until(
-                lambda: what in self.text or self._over(what),
+                lambda: what in self.lately or self._over(what),
                 f"{what!r} on the terminal",
                 timeout_s=timeout_s,
             )
@@ -369,7 +378,7 @@ class Viewer:
             ) from error
 
     def _over(self, what: str) -> bool:
-        if self.ended is not None and what not in self.text:
+        if self.ended is not None and what not in self.lately:
             raise AssertionError(
                 f"the socket closed {self.ended} before {what!r}: {self.text[-1500:]!r}"
             )
@@ -382,7 +391,8 @@ class Viewer:
             f"printf '%s\\n' 'be''gin{mark}'; {command}; printf '%s\\n' 'e''nd{mark}'\r"
         )
         await self.shows(f"end{mark}", timeout_s)
-        found = re.findall(rf"begin{mark}\n(.*?)end{mark}", self.text, re.DOTALL)
+        shown = self.text if len(self.document) < LATELY else self.lately
+        found = re.findall(rf"begin{mark}\n(.*?)end{mark}", shown, re.DOTALL)
         assert found, self.text[-1500:]
         return found[-1]
 

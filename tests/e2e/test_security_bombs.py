@@ -51,7 +51,7 @@ BOMB_S = 4.0
 WANTED_S = 0.2
 """What is wanted of 99 of 100 answers on a machine of its own."""
 
-BOUND_S = 1.5
+BOUNDS_S = {"health": 5.0, "neighbour": 20.0}
 """What is asserted: tests share two processors with whatever else runs, and a bomb may take both.
 A server that a bomb stops answers not at all, which is what this tells apart."""
 
@@ -131,7 +131,9 @@ async def test_a_bomb_in_one_sandbox_leaves_server_and_neighbour_alone(
                         tasks.start_soon(timed, echo, echoes)
                 for what, times in (("health", health), ("neighbour", echoes)):
                     record_property(f"{name}_{what}_p99_ms", round(p99(times) * 1000))
-                    assert p99(times) < BOUND_S, f"{what} during {name}: {sorted(times)[-5:]}"
+                    assert p99(times) < BOUNDS_S[what], (
+                        f"{what} during {name}: {sorted(times)[-5:]}"
+                    )
 
                 # A bombed sandbox can always be taken down, and its environment starts again.
                 gone = await api.client.delete(f"/api/containers/{bombed['containerId']}")
