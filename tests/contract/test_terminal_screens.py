@@ -110,6 +110,23 @@ async def test_vim_less_and_back(rig: Rig) -> None:
         await settled(rig, running.watch(), timeout_s=15)
 
 
+async def test_htop_with_its_colours_and_boxes(rig: Rig) -> None:
+    if shutil.which("htop") is None:
+        missing("htop is not installed")
+    async with rig.hub() as running:
+        watcher = await _prompt(running)
+        # It draws anew every 10 s at the most seldom: the screen is compared in between.
+        await running.type(watcher, "PS1='$ '; clear; htop -d 100\r")
+        await _runs(rig, "htop")
+        await until(lambda: watcher.shows("F10"), "its keys")
+        await _same_for_everybody(running, rig, watcher)
+        await running.type(watcher, "\x1b[B\x1b[B")
+        await _same_for_everybody(running, rig, watcher)
+        await running.type(watcher, "q")
+        await _runs(rig, "bash")
+        await _same_for_everybody(running, rig, watcher)
+
+
 async def test_a_full_screen_agent_with_joins_at_random_moments(rig: Rig) -> None:
     chance = random.Random(3)  # noqa: S311
     script = rig.run_dir + "/agent.py"
