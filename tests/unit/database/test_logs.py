@@ -98,7 +98,7 @@ def test_values_of_secret_keys_are_hidden(stream: io.StringIO, key: str) -> None
 )
 def test_secrets_in_texts_are_hidden(stream: io.StringIO, text: str) -> None:
     structlog.stdlib.get_logger("craftastic.x").warning(text, note=text, more=[text])
-    logging.getLogger("any.library").warning("said %s", text)
+    logging.getLogger("any.package").warning("said %s", text)
     structlog.stdlib.get_logger("craftastic.x").error("broke", exc_info=ValueError(text))
 
     assert CANARY not in stream.getvalue()
