@@ -27,7 +27,7 @@ BACKENDS = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 START_TIMEOUT_S = 30.0
 
 
-@pytest.hookimpl(tryfirst=True)  # while reports are still taken
+@pytest.hookimpl(trylast=True)  # after the fixtures of a run that was cut short are taken down
 def pytest_sessionfinish(session: pytest.Session) -> None:
     fail_if_something_is_left(session)
 

@@ -161,4 +161,5 @@ def fail_if_something_is_left(session: pytest.Session) -> None:
         when="teardown",
     )
     session.config.hook.pytest_runtest_logreport(report=report)
-    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
