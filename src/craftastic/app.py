@@ -41,6 +41,7 @@ from craftastic.tmux.service import TmuxService
 from craftastic.worktrees.service import WorktreeService
 
 Step = Callable[[], Awaitable[None]]
+MakeRuntimes = Callable[[Settings, str], Awaitable[Runtimes]]
 
 PREPARE_RETRY_S = 15.0
 FORGET_INTERVAL_S = 3600.0
@@ -61,11 +62,14 @@ class State(TypedDict):
     runtimes: Runtimes
 
 
-def build_app(settings: Settings | None = None) -> FastAPI:
+def build_app(
+    settings: Settings | None = None, make_runtimes: MakeRuntimes = build_runtimes
+) -> FastAPI:
     """Make the application; its lifespan starts everything else and ends it again.
 
     Args:
         settings: Read from the environment when None.
+        make_runtimes: Makes the places where sandboxes run.
     """
     settings = settings or load_settings()
     metrics = Metrics()
@@ -73,7 +77,7 @@ def build_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
-        async with running(settings, metrics, readiness) as state:
+        async with running(settings, metrics, readiness, make_runtimes) as state:
             app.state.terminals = state["terminals"]
             yield state
 
@@ -108,7 +112,10 @@ def build_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, metrics: Metrics, readiness: health.Readiness
+    settings: Settings,
+    metrics: Metrics,
+    readiness: health.Readiness,
+    make_runtimes: MakeRuntimes,
 ) -> AsyncGenerator[State]:
     """Open the database, start every domain's background work and the gateway.
 
@@ -122,7 +129,7 @@ async def running(
     async with AsyncExitStack() as stack:
         database = Database(settings.sqlalchemy_url)
         stack.push_async_callback(database.close)
-        runtimes = await build_runtimes(settings, keys.instance)
+        runtimes = await make_runtimes(settings, keys.instance)
         stack.push_async_callback(runtimes.close)
         accounts = AccountService(
             database,

@@ -1,7 +1,5 @@
 """What the server counts about itself, in Prometheus's form, in a registry of its own."""
 
-from collections.abc import Callable
-
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -62,20 +60,6 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         if method != "WEBSOCKET":
             self._seconds.labels(method, route).observe(seconds)
-
-    def gauge(self, name: str, description: str, value: Callable[[], float]) -> None:
-        """Publish a number that is read whenever the metrics are; `value` must be quick."""
-        Gauge(f"craftastic_{name}", description, registry=self.registry).set_function(value)
-
-    def counter(self, name: str, description: str, labels: tuple[str, ...] = ()) -> Counter:
-        """Return a new counter; give every label few possible values."""
-        return Counter(f"craftastic_{name}", description, labels, registry=self.registry)
-
-    def histogram(self, name: str, description: str, labels: tuple[str, ...] = ()) -> Histogram:
-        """Return a new histogram of seconds."""
-        return Histogram(
-            f"craftastic_{name}", description, labels, buckets=SECONDS, registry=self.registry
-        )
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -18,12 +18,9 @@ from fastapi.routing import iter_route_contexts
 
 from craftastic.app import build_app
 from craftastic.http.policy import Policy, policy_of
-from craftastic.runtimes.base import Runtime
-from craftastic.runtimes.memory import MemoryRuntime
-from craftastic.runtimes.registry import Runtimes
 from craftastic.settings import Settings
 from tests.conftest import BACKENDS
-from tests.fakes.asgi import client_of
+from tests.fakes.whole_app import filled, something_of_everything, whole_app, whole_settings
 
 PASSWORD = "a-horse-a-battery-a-staple"
 UNCOMPARED = {"x-request-id", "content-length"}
@@ -100,31 +97,9 @@ WITH_OWNED_IDS = [route for route in GUARDED if OWNED & set(route.parameters)]
 
 @pytest.fixture(params=BACKENDS)
 async def served(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    copy_of_template: Callable[[str], str],
-    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest, tmp_path: Path, copy_of_template: Callable[[str], str]
 ) -> AsyncIterator[Served]:
-    settings = Settings.model_validate(
-        {
-            "data_dir": tmp_path / "data",
-            "database_url": copy_of_template(request.param),
-            "registration": "open",
-            "gateway_port": 0,
-            "sandbox_self_test": False,  # commands in the memory runtime do nothing
-        }
-    )
-    runtime = MemoryRuntime()
-
-    def in_memory(_settings: Settings, _instance: str) -> Runtime:
-        return runtime
-
-    async def build_runtimes(settings: Settings, instance: str) -> Runtimes:
-        return Runtimes(settings, instance, "memory", "it is a test", {"memory": in_memory})
-
-    monkeypatch.setattr("craftastic.app.build_runtimes", build_runtimes)
-    app = build_app(settings)
-    async with app.router.lifespan_context(app) as state, client_of(app, **state or {}) as client:
+    async with whole_app(whole_settings(tmp_path, copy_of_template(request.param))) as (client, _):
         owner = await signed_in(client, "a@example.com")
         other = await signed_in(client, "b@example.com")
         yield Served(client, await something_of_everything(client, owner), owner, other)
@@ -135,31 +110,6 @@ async def signed_in(client: httpx.AsyncClient, email: str) -> dict[str, str]:
     answer = await client.post("/api/auth/register", json=body)
     assert answer.status_code == 200, answer.text
     return {"Authorization": f"Bearer {answer.json()['data']['accessToken']}"}
-
-
-async def something_of_everything(
-    client: httpx.AsyncClient, owner: dict[str, str]
-) -> dict[str, str]:
-    me = (await client.get("/api/auth/me", headers=owner)).json()["data"]["user"]
-    made = await client.post("/api/environments", json={"name": "mine"}, headers=owner)
-    assert made.status_code == 200, made.text
-    environment = made.json()
-    session = await client.post(
-        "/api/sessions", json={"environmentId": environment["id"], "name": "mine"}, headers=owner
-    )
-    assert session.status_code == 200, session.text
-    return {
-        "user_id": me["id"],
-        "environment_id": environment["id"],
-        "session_id": session.json()["id"],
-        "container_id": environment["containerId"],
-        "name": "a",
-        "branch": "b",
-    }
-
-
-def filled(text: str, values: dict[str, str]) -> str:
-    return re.sub(r"{(\w+)}", lambda match: values[match[1]], text)
 
 
 def comparable(answer: httpx.Response, ids: list[str]) -> tuple[int, str, dict[str, str]]:

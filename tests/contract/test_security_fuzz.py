@@ -26,12 +26,10 @@ from fastapi import FastAPI
 
 from craftastic.app import build_app
 from craftastic.http.health import schema
-from craftastic.runtimes.base import Runtime
 from craftastic.runtimes.memory import MemoryRuntime
-from craftastic.runtimes.registry import Runtimes
 from craftastic.settings import Settings
 from tests.conftest import BACKENDS
-from tests.fakes.asgi import client_of
+from tests.fakes.whole_app import filled, something_of_everything, whole_app, whole_settings
 
 pytestmark = pytest.mark.slow
 
@@ -119,55 +117,19 @@ class Target:
 
 @pytest.fixture(params=BACKENDS)
 async def target(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    copy_of_template: Callable[[str], str],
-    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest, tmp_path: Path, copy_of_template: Callable[[str], str]
 ) -> AsyncIterator[Target]:
-    settings = Settings.model_validate(
-        {
-            "data_dir": tmp_path / "data",
-            "database_url": copy_of_template(request.param),
-            "registration": "open",
-            "gateway_port": 0,
-            "sandbox_self_test": False,
-            "max_environments_per_user": 5000,
-        }
+    settings = whole_settings(
+        tmp_path, copy_of_template(request.param), max_environments_per_user=5000
     )
-    runtime = MemoryRuntime()
-
-    def in_memory(_settings: Settings, _instance: str) -> Runtime:
-        return runtime
-
-    async def build_runtimes(settings: Settings, instance: str) -> Runtimes:
-        return Runtimes(settings, instance, "memory", "it is a test", {"memory": in_memory})
-
-    monkeypatch.setattr("craftastic.app.build_runtimes", build_runtimes)
-    app = build_app(settings)
-    async with app.router.lifespan_context(app) as state, client_of(app, **state or {}) as client:
+    async with whole_app(settings) as (client, runtime):
         answer = await client.post(
             "/api/auth/register",
             json={"email": "a@example.com", "password": PASSWORD, "name": "A",
                   "setupToken": await first_account_token(settings)},
         )  # fmt: skip
-        data = answer.json()["data"]
-        headers = {"Authorization": f"Bearer {data['accessToken']}"}
-        environment = (
-            await client.post("/api/environments", json={"name": "mine"}, headers=headers)
-        ).json()
-        session = await client.post(
-            "/api/sessions",
-            json={"environmentId": environment["id"], "name": "mine"},
-            headers=headers,
-        )
-        values = {
-            "user_id": data["user"]["id"],
-            "environment_id": environment["id"],
-            "session_id": session.json()["id"],
-            "container_id": environment["containerId"],
-            "name": "a",
-            "branch": "b",
-        }
+        headers = {"Authorization": f"Bearer {answer.json()['data']['accessToken']}"}
+        values = await something_of_everything(client, headers)
         yield Target(client, headers, values, runtime, request.param)
 
 
@@ -177,10 +139,6 @@ async def first_account_token(settings: Settings) -> str:
 
 ON_ONE = pytest.mark.parametrize("target", ["sqlite"], indirect=True)
 """What no database sees, or sees only as a value, is tried on one of them."""
-
-
-def filled(path: str, values: dict[str, str]) -> str:
-    return re.sub(r"{(\w+)}", lambda match: values[match[1]], path)
 
 
 def check(answer: httpx.Response, what: str) -> None:

@@ -2,7 +2,7 @@
 
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -185,7 +185,3 @@ class PaneConnection:
             self.greeted.set()
         else:
             self.message = data.decode("utf-8", "replace").strip()
-
-
-def first_line(replies: Sequence[Reply]) -> str:
-    return replies[0].body.partition(b"\n")[0].decode("utf-8", "replace") if replies else ""

@@ -25,10 +25,6 @@ class Rendition:
         colours = [c for c in (self.foreground, self.background, self.underline) if c]
         return b"\x1b[" + b";".join([b"0", *self.flags, *colours]) + b"m"
 
-    @property
-    def is_plain(self) -> bool:
-        return self == PLAIN
-
 
 PLAIN = Rendition()
 

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from craftastic.accounts.service import Caller
 from craftastic.errors import CraftasticError, NotFound, Unauthenticated
-from craftastic.http.errors import answer_for
+from craftastic.http.answers import answer_for
 from craftastic.http.policy import SELF_CHECKED
 from craftastic.terminals import _protocol as protocol
 from craftastic.terminals._viewer import Ended, Role

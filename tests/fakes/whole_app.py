@@ -1,0 +1,78 @@
+"""The whole app over the runtime in memory, and something of everything in it."""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from craftastic.app import build_app
+from craftastic.runtimes.base import Runtime
+from craftastic.runtimes.memory import MemoryRuntime
+from craftastic.runtimes.registry import Runtimes
+from craftastic.settings import Settings
+from tests.fakes.asgi import client_of
+
+
+def whole_settings(folder: Path, database_url: str, **more: object) -> Settings:
+    return Settings.model_validate(
+        {
+            "data_dir": folder / "data",
+            "database_url": database_url,
+            "registration": "open",
+            "gateway_port": 0,
+            "sandbox_self_test": False,  # commands in the memory runtime do nothing
+            **more,
+        }
+    )
+
+
+@asynccontextmanager
+async def whole_app(
+    settings: Settings,
+) -> AsyncGenerator[tuple[httpx.AsyncClient, MemoryRuntime]]:
+    """Run the app as a server does, and give a client of it and its runtime."""
+    runtime = MemoryRuntime()
+
+    def in_memory(_settings: Settings, _instance: str) -> Runtime:
+        return runtime
+
+    async def make_runtimes(settings: Settings, instance: str) -> Runtimes:
+        return Runtimes(settings, instance, "memory", "it is a test", {"memory": in_memory})
+
+    app = build_app(settings, make_runtimes)
+    async with app.router.lifespan_context(app) as state, client_of(app, **state or {}) as client:
+        yield client, runtime
+
+
+async def something_of_everything(
+    client: httpx.AsyncClient, owner: dict[str, str]
+) -> dict[str, str]:
+    """Make an environment with a session; return a value for each parameter of a path.
+
+    Args:
+        client: Of the app.
+        owner: The headers of whoever gets it.
+    """
+    me = (await client.get("/api/auth/me", headers=owner)).json()["data"]["user"]
+    made = await client.post("/api/environments", json={"name": "mine"}, headers=owner)
+    assert made.status_code == 200, made.text
+    environment = made.json()
+    session = await client.post(
+        "/api/sessions", json={"environmentId": environment["id"], "name": "mine"}, headers=owner
+    )
+    assert session.status_code == 200, session.text
+    return {
+        "user_id": me["id"],
+        "environment_id": environment["id"],
+        "session_id": session.json()["id"],
+        "container_id": environment["containerId"],
+        "name": "a",
+        "branch": "b",
+    }
+
+
+def filled(path: str, values: dict[str, str]) -> str:
+    """Put values in the place of a path's parameters."""
+    return re.sub(r"{(\w+)}", lambda match: values[match[1]], path)
