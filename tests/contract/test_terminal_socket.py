@@ -255,6 +255,25 @@ async def test_a_numbered_client_goes_on_where_it_was(desk: Desk) -> None:
         assert again.snapshots == 0
 
 
+async def test_who_goes_on_with_nothing_new_to_see_can_type_at_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "FIRST_SHOWN_S", 10 * WAIT_S)
+    async with desk.open(v2=True) as client:
+        ready = await client.until_message("ready")
+        await client.send(type="resize", cols=80, rows=24)
+        await client.connection.send(b"\x01echo re''ady; cat\r")
+        await client.until("ready\r\n")
+        await client.connection.send(b"\x01here\r")
+        await client.until("here\r\nhere\r\n")
+        following = client.following
+    async with desk.open(v2=True, stream=ready["stream"], seen=str(following)) as again:
+        again.following = following
+        assert (await again.until_message("ready"))["resumed"] is True
+        await again.connection.send(b"\x01typed\r")
+        await again.until("typed\r\ntyped\r\n")
+
+
 async def test_two_viewers_share_and_the_second_is_told_of_sizes(desk: Desk) -> None:
     async with desk.open(v2=True) as one, desk.open(v2=True) as two:
         await one.until_message("ready")

@@ -235,7 +235,10 @@ class Connection:
             hub.stream_id, hub.size, viewer.role, resumed=viewer.resumed
         ):
             await self._send(frame)
-        if not viewer.resumed:
+        if viewer.resumed:
+            # What it shows already is enough to type into; there may be nothing new to send.
+            self.shown.set()
+        else:
             await self._await_size(attached)
         while True:
             item = await viewer.next()
