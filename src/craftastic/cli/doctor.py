@@ -17,6 +17,7 @@ import httpx
 
 from craftastic.cli.output import printable, show_json
 from craftastic.errors import CraftasticError
+from craftastic.keys import ENCRYPTION_KEY
 from craftastic.runtimes.base import Finding, Runtime
 from craftastic.settings import Settings
 
@@ -39,6 +40,7 @@ async def examine(settings: Settings) -> list[Finding]:
         _disk(settings.data_dir),
         *_folders(settings),
         await _database(settings),
+        *await _secrets(settings),
         *await _listeners(settings),
         *await _runtimes(settings),
     ]
@@ -213,6 +215,31 @@ async def _database(settings: Settings) -> Finding:
         with anyio.CancelScope(shield=True):
             await database.close()
     return Finding("database", True, f"{kind} answers")
+
+
+async def _secrets(settings: Settings) -> list[Finding]:
+    """Check that every secret's key is there; nothing where the database is not ready anyhow."""
+    from craftastic.cli.key_commands import DatabaseNotReady, opened
+    from craftastic.migrations.runner import MigrationRefused
+
+    file = settings.keys_dir / ENCRYPTION_KEY
+    if file.exists() and not (os.access(file, os.R_OK) and not file.stat().st_mode & PRIVATE):
+        return []  # told above; to read the file would close it to others
+    try:
+        with anyio.fail_after(CHECK_TIMEOUT_S / 2):
+            async with opened(settings) as credentials:
+                counts = await credentials.counts()
+                missing = sorted(set(counts) - set(credentials.keyring.ids))
+    except (DatabaseNotReady, MigrationRefused, TimeoutError):
+        return []
+    except CraftasticError as error:
+        return [Finding("secrets", False, error.message, error.details)]
+    if not missing:
+        return [Finding("secrets", True, f"{sum(counts.values())} secrets, and all their keys")]
+    lost = sum(counts[key_id] for key_id in missing)
+    text = f"{lost} secrets are under keys that are not there: {', '.join(missing)}"
+    remedy = "Put them into the key file, or into CRAFTASTIC_ENCRYPTION_OLD_KEYS."
+    return [Finding("secrets", None, text, remedy)]
 
 
 # ---- listeners ------------------------------------------------------------------------------

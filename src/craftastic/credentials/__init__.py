@@ -1,0 +1,1 @@
+"""Secrets at rest: encrypted with authentication, bound to the row that they belong to."""
