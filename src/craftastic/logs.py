@@ -31,6 +31,8 @@ CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 SECRET_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     # A JSON Web Token: two parts that begin as base64 of `{"`.
     (re.compile(r"\beyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]{2,}(?:\.[A-Za-z0-9_-]*)?"), HIDDEN),
+    # GitHub's tokens, which say what they are.
+    (re.compile(r"\b(?:gh[opusr]_|github_pat_)[A-Za-z0-9_]{8,}"), HIDDEN),
     (re.compile(r"(?i)\b(bearer|basic)(\s+)[A-Za-z0-9._~+/=-]{4,}"), rf"\1\2{HIDDEN}"),
     (
         re.compile(

@@ -1,0 +1,1 @@
+"""A connected GitHub account: the device flow, its tokens, its repositories."""
