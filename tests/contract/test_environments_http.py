@@ -1,7 +1,7 @@
 """The wire form of environments, sessions, containers and cleanup."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -27,7 +27,7 @@ from tests.fakes.workshop import Workshop, build, opened
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 ENVIRONMENT = {
     *("id", "userId", "name", "branch", "containerId", "status", "createdAt", "updatedAt"),
-    *("runtime", "cloneStatus"),
+    *("runtime", "cloneStatus", "pushPolicy"),
 }
 SESSION = {
     *("id", "environmentId", "name", "tmuxSessionName", "workingDirectory", "status"),
@@ -159,6 +159,68 @@ async def test_a_taken_name_is_409_with_suggestions(
     }
 
 
+async def test_an_environments_name_and_push_policy_change(
+    client: httpx.AsyncClient, shop: Workshop
+) -> None:
+    made = await create(client)
+    path = f"/api/environments/{made['id']}"
+    shop.clock.advance(60)
+
+    nothing = (await client.patch(path, json={})).json()
+    wider = (await client.patch(path, json={"pushPolicy": "any"})).json()
+    renamed = (await client.patch(path, json={"name": "two", "pushPolicy": "any"})).json()
+    shown = (await client.get(path)).json()
+
+    assert made["pushPolicy"] == "sessions"
+    assert without(nothing, "isolation", "updatedAt") == without(made, "isolation", "updatedAt")
+    assert wider["pushPolicy"] == renamed["pushPolicy"] == "any"
+    assert (wider["name"], renamed["name"]) == ("one", "two")
+    assert shown == renamed
+    assert renamed["updatedAt"] > made["updatedAt"]
+    events = await shop.environments.audit.list_for(shop.owner)
+    assert [(one.action, one.object_id, one.details) for one in events] == [
+        ("environment.rename", made["id"], {"from": "one", "to": "two"}),
+        ("environment.push_policy", made["id"], {"from": "sessions", "to": "any"}),
+    ]
+
+
+def without(view: Mapping[str, object], *names: str) -> dict[str, object]:
+    return {name: value for name, value in view.items() if name not in names}
+
+
+async def test_a_name_that_another_environment_has_is_409_and_changes_nothing(
+    client: httpx.AsyncClient, shop: Workshop
+) -> None:
+    made = await create(client)
+    await create(client, "two")
+
+    body = failed(
+        await client.patch(
+            f"/api/environments/{made['id']}", json={"name": "two", "pushPolicy": "none"}
+        ),
+        409,
+    )
+    shown = (await client.get(f"/api/environments/{made['id']}")).json()
+
+    assert body["error"] == "Environment name already exists"
+    assert body["code"] == "ENVIRONMENT_NAME_IN_USE"
+    assert body["details"] == 'You already have an environment called "two".'
+    assert body["suggestions"] == ["two-2", "two-copy", "two-2026-11-24"]
+    assert (shown["name"], shown["pushPolicy"]) == ("one", "sessions")
+    assert await shop.environments.audit.list_for(shop.owner) == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"pushPolicy": "all"}, {"pushPolicy": 1}, {"name": ""}, {"name": "a\u0000"}]
+)
+async def test_a_change_of_an_environment_that_cannot_be_is_400(
+    change: dict[str, object], client: httpx.AsyncClient
+) -> None:
+    made = await create(client)
+
+    assert failed(await client.patch(f"/api/environments/{made['id']}", json=change), 400)["error"]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -285,6 +347,7 @@ async def test_foreign_absent_and_malformed_ids_answer_alike(
         ("GET", "/api/environments/{}", environment["id"]),
         ("DELETE", "/api/environments/{}", environment["id"]),
         ("POST", "/api/environments/{}/retry", environment["id"]),
+        ("PATCH", "/api/environments/{}", environment["id"]),
         ("GET", "/api/sessions/environment/{}", environment["id"]),
         ("GET", "/api/sessions/check-name/{}/x", environment["id"]),
         ("GET", "/api/sessions/check-branch/{}/x", environment["id"]),

@@ -6,9 +6,8 @@ import anyio
 import pytest
 
 from craftastic.gateway import protocol
-from craftastic.gateway.app import build_gateway
 from craftastic.settings import Settings
-from tests.fakes.gateway import Sandboxes, ServedGateway, served
+from tests.fakes.gateway import Sandboxes, ServedGateway, gateway_of, served
 from tests.fakes.toy_upstream import WAIT_S, Connection, Toy, ask, refs_of, toy
 
 IDLE_S = 0.3
@@ -26,7 +25,7 @@ async def gateway(
 ) -> AsyncIterator[ServedGateway]:
     monkeypatch.setattr(protocol, "IDLE_CONNECTION_S", IDLE_S)
     monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 8)
-    async with served(build_gateway(SETTINGS, sandboxes)) as gateway:
+    async with served(gateway_of(SETTINGS, sandboxes)) as gateway:
         yield gateway
 
 

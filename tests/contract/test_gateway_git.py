@@ -3,7 +3,7 @@
 import os
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,24 +15,22 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from craftastic.gateway._pkt_line import RefUpdate
-from craftastic.gateway.app import build_gateway
-from craftastic.gateway.push_policy import BranchesOnly, GatewayEnvironment, PushOutcome
+from craftastic.githosts.service import ASKS_FOR_ACCOUNT, asks_for_account
+from craftastic.pushes.service import GatewayEnvironment, PushOutcome, RefResult
 from craftastic.settings import Settings
-from tests.fakes.gateway import FakeEnvironment, Sandboxes, ServedGateway, origin, served
+from tests.fakes.gateway import (
+    BranchesOnly,
+    FakeEnvironment,
+    Sandboxes,
+    ServedGateway,
+    Strangers,
+    gateway_of,
+    origin,
+    served,
+)
 from tests.fakes.git_http_server import GitHttpServer, git, make_repository, run_git
 
 SETTINGS = Settings.model_validate({"git_allow_http": True, "git_allow_private": True})
-
-
-class Recorder(BranchesOnly):
-    def __init__(self) -> None:
-        self.pushes: list[tuple[list[RefUpdate], PushOutcome]] = []
-
-    async def recorded(
-        self, environment: GatewayEnvironment, updates: Sequence[RefUpdate], outcome: PushOutcome
-    ) -> None:
-        self.pushes.append((list(updates), outcome))
 
 
 @dataclass
@@ -44,7 +42,7 @@ class Stage:
     sandboxes: Sandboxes
     environment: FakeEnvironment
     folder: Path
-    recorder: Recorder
+    recorder: BranchesOnly
     bare: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,9 +81,9 @@ def upstream(tmp_path: Path) -> Iterator[GitHttpServer]:
 
 @pytest.fixture
 async def stage(upstream: GitHttpServer, tmp_path: Path) -> AsyncIterator[Stage]:
-    sandboxes, recorder = Sandboxes(), Recorder()
+    sandboxes, recorder = Sandboxes(), BranchesOnly()
     environment = sandboxes.add(upstream.url("project.git"))
-    async with served(build_gateway(SETTINGS, sandboxes, ref_policy=recorder)) as gateway:
+    async with served(gateway_of(SETTINGS, sandboxes, ref_policy=recorder)) as gateway:
         yield Stage(gateway, upstream, sandboxes, environment, tmp_path, recorder)
 
 
@@ -117,9 +115,9 @@ async def test_push_moves_a_branch_and_is_recorded(stage: Stage) -> None:
 
     assert done.returncode == 0, done.stderr
     assert stage.refs()["refs/heads/main"] == head
-    assert stage.recorder.pushes == [
-        ([RefUpdate("refs/heads/main", before, head)], PushOutcome.DELIVERED)
-    ]
+    (push,) = stage.recorder.pushes
+    assert push.updates == [("refs/heads/main", before, head)]
+    assert push.results == {"refs/heads/main": RefResult(PushOutcome.OK)}
 
 
 async def test_large_push_arrives_in_chunks(stage: Stage) -> None:
@@ -192,7 +190,8 @@ async def test_refused_ref_is_explained_and_never_reaches_the_upstream(
     assert "remote: Craftastic refused this push." in done.stderr
     assert stage.refs() == before
     assert all(method == "GET" for method, _, _ in stage.upstream.requests)
-    assert [outcome for _, outcome in stage.recorder.pushes] == [PushOutcome.REFUSED]
+    (push,) = stage.recorder.pushes
+    assert push.outcomes == [PushOutcome.REFUSED, PushOutcome.REFUSED]
 
 
 async def test_push_options_do_not_hide_a_refused_ref(stage: Stage) -> None:
@@ -234,6 +233,9 @@ async def test_upstreams_own_refusal_reaches_git(stage: Stage) -> None:
 
     assert done.returncode != 0
     assert "protected by the upstream" in done.stderr
+    (push,) = stage.recorder.pushes
+    rejected = RefResult(PushOutcome.REJECTED, "pre-receive hook declined")
+    assert push.results == {"refs/heads/main": rejected}
 
 
 async def test_token_may_be_the_password_of_basic_authentication(stage: Stage) -> None:
@@ -251,12 +253,13 @@ async def test_private_upstream_is_reported_without_a_prompt(stage: Stage, tmp_p
         done = await stage.git("ls-remote", stage.gateway.url(environment))
 
     assert done.returncode != 0
-    assert "remote: 127.0.0.1 refuses access to this repository" in done.stderr
+    assert f"remote: 127.0.0.1 {ASKS_FOR_ACCOUNT}: ask the test." in done.stderr
+    assert asks_for_account(done.stderr)
     assert "Username" not in done.stderr
 
 
 async def test_credential_is_added_for_the_upstream(stage: Stage, tmp_path: Path) -> None:
-    class Basic:
+    class Basic(Strangers):
         async def authorization(
             self, environment: GatewayEnvironment, scheme: str, host: str, port: int
         ) -> str | None:
@@ -265,7 +268,7 @@ async def test_credential_is_added_for_the_upstream(stage: Stage, tmp_path: Path
     with GitHttpServer(stage.upstream.root, password="secret") as private:
         sandboxes = Sandboxes()
         environment = sandboxes.add(private.url("project.git"))
-        async with served(build_gateway(SETTINGS, sandboxes, credentials=Basic())) as gateway:
+        async with served(gateway_of(SETTINGS, sandboxes, credentials=Basic())) as gateway:
             target = tmp_path / "private"
             done = await stage.git("clone", gateway.url(environment), str(target))
 
@@ -321,7 +324,7 @@ async def test_https_upstream_is_checked_by_name_though_the_address_is_pinned(
         sandboxes = Sandboxes()
         by_name = sandboxes.add(https.url("project.git").replace("127.0.0.1", "localhost"))
         by_address = sandboxes.add(https.url("project.git"))
-        async with served(build_gateway(SETTINGS, sandboxes, tls=for_client)) as gateway:
+        async with served(gateway_of(SETTINGS, sandboxes, tls=for_client)) as gateway:
             right = await stage.git("ls-remote", gateway.url(by_name))
             wrong = await stage.git("ls-remote", gateway.url(by_address))
 

@@ -1,16 +1,22 @@
 """How hostile or broken transfers end, whichever side they come from."""
 
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
 
-from craftastic.gateway._pkt_line import FLUSH, RefUpdate, pkt_line
-from craftastic.gateway.app import build_gateway
-from craftastic.gateway.push_policy import BranchesOnly, GatewayEnvironment, PushOutcome
+from craftastic.gateway._pkt_line import FLUSH, pkt_line
+from craftastic.pushes.service import PushOutcome, RefResult
 from craftastic.settings import Settings
-from tests.fakes.gateway import FakeEnvironment, Sandboxes, ServedGateway, served
+from tests.fakes.gateway import (
+    BranchesOnly,
+    FakeEnvironment,
+    Sandboxes,
+    ServedGateway,
+    gateway_of,
+    served,
+)
 from tests.fakes.toy_upstream import (
     ADVERTISEMENT,
     CHUNK,
@@ -47,7 +53,7 @@ def sandboxes() -> Sandboxes:
 
 @pytest.fixture
 async def gateway(sandboxes: Sandboxes) -> AsyncIterator[ServedGateway]:
-    async with served(build_gateway(SETTINGS, sandboxes)) as gateway:
+    async with served(gateway_of(SETTINGS, sandboxes)) as gateway:
         yield gateway
 
 
@@ -197,16 +203,7 @@ async def test_upstream_that_breaks_off_leaves_the_answer_unfinished(
 async def test_endless_push_is_cut_at_the_limit_and_the_upstream_gets_no_end(
     sandboxes: Sandboxes, announced: bool
 ) -> None:
-    recorded: list[PushOutcome] = []
-
-    class Recorder(BranchesOnly):
-        async def recorded(
-            self,
-            environment: GatewayEnvironment,
-            updates: Sequence[RefUpdate],
-            outcome: PushOutcome,
-        ) -> None:
-            recorded.append(outcome)
+    recorder = BranchesOnly()
 
     async def swallows(upstream: Toy, connection: Connection) -> None:
         while True:
@@ -216,7 +213,7 @@ async def test_endless_push_is_cut_at_the_limit_and_the_upstream_gets_no_end(
     body = head + bytes(MAX_BYTES + 4 * CHUNK)
     async with (
         toy(swallows) as upstream,
-        served(build_gateway(SETTINGS, sandboxes, ref_policy=Recorder())) as gateway,
+        served(gateway_of(SETTINGS, sandboxes, ref_policy=recorder)) as gateway,
     ):
         environment = sandboxes.add(upstream.url)
         chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
@@ -230,7 +227,9 @@ async def test_endless_push_is_cut_at_the_limit_and_the_upstream_gets_no_end(
 
     assert answer.status == 413
     assert upstream.sent <= MAX_BYTES + 4 * CHUNK
-    assert recorded == ([] if announced else [PushOutcome.FAILED])
+    cut = RefResult(PushOutcome.FAILED, "the transfer was cut: more bytes than the limit")
+    told = [dict(push.results) for push in recorder.pushes]
+    assert told == ([] if announced else [{"refs/heads/x": cut}])
     assert len(upstream.heads) == (0 if announced else 1)
 
 

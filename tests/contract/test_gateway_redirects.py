@@ -9,10 +9,9 @@ import pytest
 
 from craftastic.gateway._pkt_line import FLUSH
 from craftastic.gateway._upstream import PinnedBackend, UpstreamPolicy
-from craftastic.gateway.app import build_gateway
-from craftastic.gateway.push_policy import GatewayEnvironment
+from craftastic.pushes.service import GatewayEnvironment
 from craftastic.settings import Settings
-from tests.fakes.gateway import Sandboxes, ServedGateway, origin, served
+from tests.fakes.gateway import Sandboxes, ServedGateway, Strangers, gateway_of, origin, served
 from tests.fakes.git_http_server import GitHttpServer, make_repository, run_git
 from tests.fakes.toy_upstream import (
     GOOD,
@@ -36,7 +35,7 @@ def sandboxes() -> Sandboxes:
 
 @pytest.fixture
 async def gateway(sandboxes: Sandboxes) -> AsyncIterator[ServedGateway]:
-    async with served(build_gateway(SETTINGS, sandboxes)) as gateway:
+    async with served(gateway_of(SETTINGS, sandboxes)) as gateway:
         yield gateway
 
 
@@ -88,7 +87,7 @@ async def test_redirect_of_info_refs_is_followed_and_the_posts_go_there_too(
 async def test_credential_does_not_follow_a_redirect_to_another_port(
     sandboxes: Sandboxes,
 ) -> None:
-    class Secret:
+    class Secret(Strangers):
         async def authorization(
             self, environment: GatewayEnvironment, scheme: str, host: str, port: int
         ) -> str | None:
@@ -99,7 +98,7 @@ async def test_credential_does_not_follow_a_redirect_to_another_port(
         target = f"{second.url}/info/refs?service=git-upload-pack"
         async with (
             toy(answering(redirect(target))) as first,
-            served(build_gateway(SETTINGS, sandboxes, credentials=Secret())) as gateway,
+            served(gateway_of(SETTINGS, sandboxes, credentials=Secret())) as gateway,
         ):
             answer = await ask(gateway, refs_of(sandboxes.add(first.url)))
 
@@ -137,7 +136,7 @@ async def test_redirect_outside_the_rules_is_refused_and_the_canary_hears_nothin
     strict = SETTINGS.model_copy(update={"git_allow_private": False})
 
     async with toy(answering(redirect(location.format(port=canary.port)))) as upstream:
-        built = build_gateway(strict, sandboxes, resolver=names)
+        built = gateway_of(strict, sandboxes, resolver=names)
         # The toy has to be on loopback: only the first connection of this test may go there.
         backend = OneWayIn(built.git.policy, upstream.port)
         built.git.pool._network_backend = backend  # pyright: ignore[reportAttributeAccessIssue]
@@ -206,7 +205,7 @@ async def test_connection_goes_to_the_address_that_was_checked_under_the_hosts_n
 
     async with (
         toy(answering(GOOD)) as upstream,
-        served(build_gateway(SETTINGS, sandboxes, resolver=names)) as gateway,
+        served(gateway_of(SETTINGS, sandboxes, resolver=names)) as gateway,
     ):
         environment = sandboxes.add(f"http://git.example:{upstream.port}/o/n")
         answer = await ask(gateway, refs_of(environment))
@@ -221,7 +220,7 @@ async def test_rebinding_name_never_leads_to_the_canary(
     names = Names(git_example=[["93.184.216.34", "127.0.0.1"], ["127.0.0.1"]])
     strict = SETTINGS.model_copy(update={"git_allow_private": False})
 
-    async with served(build_gateway(strict, sandboxes, resolver=names)) as gateway:
+    async with served(gateway_of(strict, sandboxes, resolver=names)) as gateway:
         environment = sandboxes.add("http://git.example/o/n")
         answers = [await ask(gateway, refs_of(environment)) for _ in range(4)]
 
@@ -234,7 +233,7 @@ async def test_url_of_the_row_is_checked_again_at_each_request(
 ) -> None:
     strict = SETTINGS.model_copy(update={"git_allow_private": False})
 
-    async with served(build_gateway(strict, sandboxes)) as gateway:
+    async with served(gateway_of(strict, sandboxes)) as gateway:
         environment = sandboxes.add(f"http://127.0.0.1:{canary.port}/o/n")
         answer = await ask(gateway, refs_of(environment))
 

@@ -6,9 +6,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from craftastic.errors import Unavailable
-from craftastic.gateway.app import build_gateway
 from craftastic.settings import Settings
-from tests.fakes.gateway import FakeEnvironment, Sandboxes, ServedGateway, served
+from tests.fakes.gateway import FakeEnvironment, Sandboxes, ServedGateway, gateway_of, served
 from tests.fakes.toy_upstream import ADVERTISEMENT, GOOD, UPLOAD_PACK, answering, ask, refs_of, toy
 
 SETTINGS = Settings.model_validate({"git_allow_http": True, "git_allow_private": True})
@@ -21,7 +20,7 @@ def sandboxes() -> Sandboxes:
 
 @pytest.fixture
 async def gateway(sandboxes: Sandboxes) -> AsyncIterator[ServedGateway]:
-    async with served(build_gateway(SETTINGS, sandboxes)) as gateway:
+    async with served(gateway_of(SETTINGS, sandboxes)) as gateway:
         yield gateway
 
 
@@ -169,7 +168,7 @@ async def test_database_that_is_down_is_503_and_says_so() -> None:
         ) -> FakeEnvironment | None:
             raise Unavailable("The database does not answer; try again.")
 
-    async with served(build_gateway(SETTINGS, Down())) as gateway:
+    async with served(gateway_of(SETTINGS, Down())) as gateway:
         answer = await ask(gateway, refs_of(FakeEnvironment("https://example.com/o/n")))
 
     assert answer.status == 503

@@ -2,9 +2,10 @@
 
 import hmac
 import json
+import ssl
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,20 @@ import anyio
 import structlog
 import uvicorn
 
+from craftastic.gateway._pushing import RefUpdatePolicy
+from craftastic.gateway._upstream import Resolver
 from craftastic.gateway.app import Gateway, build_gateway
+from craftastic.gateway.git_proxy import EnvironmentLookup, UpstreamCredentials
 from craftastic.gateway.listener import QuietServer
 from craftastic.gateway.protocol import GatewayProtocol
+from craftastic.pushes.service import (
+    GatewayEnvironment,
+    PushOutcome,
+    PushPolicy,
+    PushRefusal,
+    RefResult,
+    RefUpdate,
+)
 from craftastic.settings import Settings
 
 START_TIMEOUT_S = 10.0
@@ -30,6 +42,7 @@ class FakeEnvironment:
     token: str = OWN
     id: UUID = field(default_factory=uuid4)
     owner_id: UUID = field(default_factory=uuid4)
+    push_policy: PushPolicy = PushPolicy.SESSIONS
 
 
 @dataclass
@@ -38,8 +51,10 @@ class Sandboxes:
 
     environments: dict[UUID, FakeEnvironment] = field(default_factory=dict)
 
-    def add(self, repository_url: str | None, token: str = OWN) -> FakeEnvironment:
-        environment = FakeEnvironment(repository_url, token)
+    def add(
+        self, repository_url: str | None, token: str = OWN, owner_id: UUID | None = None
+    ) -> FakeEnvironment:
+        environment = FakeEnvironment(repository_url, token, owner_id=owner_id or uuid4())
         self.environments[environment.id] = environment
         return environment
 
@@ -47,6 +62,89 @@ class Sandboxes:
         environment = self.environments.get(environment_id)
         matches = environment and hmac.compare_digest(environment.token, token)
         return environment if matches else None
+
+
+class Strangers:
+    """Credentials of nobody: every upstream is asked without one."""
+
+    async def authorization(
+        self, environment: GatewayEnvironment, scheme: str, host: str, port: int
+    ) -> str | None:
+        return None
+
+    async def rejected(
+        self, environment: GatewayEnvironment, scheme: str, host: str, port: int, value: str
+    ) -> bool:
+        return False
+
+    async def accepted(
+        self, environment: GatewayEnvironment, scheme: str, host: str, port: int
+    ) -> None:
+        return None
+
+    def way_on(self, scheme: str, host: str, port: int, *, tried: bool) -> str:
+        return "ask the test"
+
+
+@dataclass
+class Recorded:
+    """A push as the gateway told of it."""
+
+    updates: list[tuple[str, str, str]]
+    results: Mapping[str, RefResult]
+    push_id: str | None
+
+    @property
+    def outcomes(self) -> list[PushOutcome]:
+        return [self.results[ref].outcome for ref, _, _ in self.updates]
+
+
+@dataclass
+class BranchesOnly:
+    """Lets branches be created and updated; keeps what it is told."""
+
+    pushes: list[Recorded] = field(default_factory=list)
+
+    async def check(
+        self, environment: GatewayEnvironment, updates: Sequence[RefUpdate]
+    ) -> PushRefusal | None:
+        reasons: dict[str, str] = {}
+        for update in updates:
+            if not update.ref.startswith("refs/heads/"):
+                reasons[update.ref] = "only branches can be pushed from here"
+            elif update.deletes:
+                reasons[update.ref] = "branches cannot be deleted from here"
+        return PushRefusal(reasons) if reasons else None
+
+    async def recorded(
+        self,
+        environment: GatewayEnvironment,
+        updates: Sequence[RefUpdate],
+        results: Mapping[str, RefResult],
+        push_id: str | None = None,
+    ) -> None:
+        moves = [(update.ref, update.old, update.new) for update in updates]
+        self.pushes.append(Recorded(moves, results, push_id))
+
+
+def gateway_of(
+    settings: Settings,
+    lookup: EnvironmentLookup,
+    *,
+    credentials: UpstreamCredentials | None = None,
+    ref_policy: RefUpdatePolicy | None = None,
+    resolver: Resolver | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> Gateway:
+    """Make a gateway; without more, upstreams are asked as a stranger, and branches may move."""
+    return build_gateway(
+        settings,
+        lookup,
+        credentials=credentials or Strangers(),
+        ref_policy=ref_policy or BranchesOnly(),
+        resolver=resolver,
+        tls=tls,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +200,7 @@ async def _process(options: dict[str, Any]) -> None:
     sandboxes = Sandboxes()
     environment = sandboxes.add(options.pop("repository_url"))
     settings = Settings.model_validate(options)
-    async with served(build_gateway(settings, sandboxes)) as gateway:
+    async with served(gateway_of(settings, sandboxes)) as gateway:
         _say([gateway.url(environment), environment.token])
         await anyio.to_thread.run_sync(sys.stdin.readline)
         # Not getrusage: its peak is inherited from the process that started this one.

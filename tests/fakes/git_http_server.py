@@ -4,7 +4,8 @@ import base64
 import os
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedReader
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import BinaryIO, Self, cast
 from urllib.parse import urlsplit
 
 CHUNK = 1 << 16
+PASS_ON_TIMEOUT_S = 30.0
+OF_ONE_CONNECTION = {"connection", "content-length", "date", "host", "server", "transfer-encoding"}
 GIT_ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -28,6 +31,10 @@ class GitHttpServer:
         root: Folder of bare (or other) repositories.
         host: Address to listen at; the port is chosen.
         password: Ask for Basic authentication with this password, of any user, when given.
+        accepts: Ask for Basic authentication, and let in the usernames and passwords that this
+            function is true for, when given.
+        elsewhere: How paths begin that another server answers, by that server's address: a git
+            host has pages and an API at the same origin.
         tls: Serve https with this context when given.
 
     Attributes:
@@ -40,10 +47,14 @@ class GitHttpServer:
         host: str = "127.0.0.1",
         *,
         password: str | None = None,
+        accepts: Callable[[str, str], bool] | None = None,
+        elsewhere: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.root = root
         self.password = password
+        self.accepts = accepts
+        self.elsewhere = dict(elsewhere or {})
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         owner = self
 
@@ -90,9 +101,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
+    def do_DELETE(self) -> None:
+        self._serve()
+
     def _serve(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server_of_git.requests.append((self.command, self.path, headers))
+        for beginning, address in self.server_of_git.elsewhere.items():
+            if self.path.startswith(beginning):
+                self._pass_on(address, headers)
+                return
         if not self._authorized(headers.get("authorization", "")):
             self.close_connection = True
             self.send_response(401)
@@ -118,14 +136,37 @@ class _Handler(BaseHTTPRequestHandler):
                 backend.kill()
             feeder.join()
 
+    def _pass_on(self, address: str, headers: dict[str, str]) -> None:
+        body = b"".join(self._body(headers))
+        kept = {name: value for name, value in headers.items() if name not in OF_ONE_CONNECTION}
+        other = HTTPConnection(urlsplit(address).netloc, timeout=PASS_ON_TIMEOUT_S)
+        try:
+            other.request(self.command, self.path, body or None, kept)
+            answer = other.getresponse()
+            content = answer.read()
+        finally:
+            other.close()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in OF_ONE_CONNECTION:
+                self.send_header(name, value)
+        if answer.status not in {204, 304}:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
     def _authorized(self, header: str) -> bool:
-        if self.server_of_git.password is None:
+        server = self.server_of_git
+        if server.password is None and server.accepts is None:
             return True
         try:
-            _, _, password = base64.b64decode(header.removeprefix("Basic ")).partition(b":")
+            decoded = base64.b64decode(header.removeprefix("Basic ")).decode()
         except ValueError:
             return False
-        return password.decode() == self.server_of_git.password
+        username, _, password = decoded.partition(":")
+        if server.accepts is not None:
+            return server.accepts(username, password)
+        return password == server.password
 
     def _cgi(self, headers: dict[str, str]) -> dict[str, str]:
         parts = urlsplit(self.path)
@@ -215,9 +256,12 @@ def git(*arguments: str, cwd: Path | None = None, check: bool = True, timeout_s:
 
 
 def run_git(
-    *arguments: str, cwd: Path | None = None, timeout_s: float = 60
+    *arguments: str,
+    cwd: Path | None = None,
+    timeout_s: float = 60,
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run git without any configuration and never with a prompt."""
+    """Run git without any configuration but the given variables, and never with a prompt."""
     identity = {
         "GIT_AUTHOR_NAME": "a",
         "GIT_AUTHOR_EMAIL": "a@example.com",
@@ -229,7 +273,7 @@ def run_git(
     return subprocess.run(
         ["git", *arguments],
         cwd=cwd,
-        env=GIT_ENVIRONMENT | identity,
+        env=GIT_ENVIRONMENT | identity | dict(variables or {}),
         capture_output=True,
         text=True,
         errors="replace",

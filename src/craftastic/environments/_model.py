@@ -32,6 +32,15 @@ class CloneStatus(StrEnum):
     FAILED = "failed"
 
 
+class PushPolicy(StrEnum):
+    """What may be pushed from a sandbox to the environment's upstream."""
+
+    ANY = "any"
+    SESSIONS = "sessions"
+    """Its sessions' branches and branches that it makes itself: no tags, no deletions."""
+    NONE = "none"
+
+
 class EnvironmentStopped(Conflict):
     """The environment has no running sandbox; the details say why."""
 
@@ -83,6 +92,7 @@ class Environment:
     clone_reason: str | None
     gateway_token_hash: str | None
     isolation: str | None
+    push_policy: PushPolicy
     created_at: datetime
     updated_at: datetime
 

@@ -27,7 +27,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.functions import GenericFunction
 
 from craftastic.database import Base, Transaction, UtcDateTime, violated
-from craftastic.environments._model import CloneStatus, Desired, Environment, EnvironmentStatus
+from craftastic.environments._model import (
+    CloneStatus,
+    Desired,
+    Environment,
+    EnvironmentStatus,
+    PushPolicy,
+)
 from craftastic.errors import Conflict, NotFound
 from craftastic.runtimes.base import Progress
 
@@ -102,6 +108,9 @@ class EnvironmentRow(Base):
     clone_reason: Mapped[str | None] = mapped_column(String(2000))
     gateway_token_hash: Mapped[str | None] = mapped_column(String(64))
     isolation: Mapped[str | None] = mapped_column(String(2000))
+    push_policy: Mapped[str] = mapped_column(
+        String(16), default=PushPolicy.SESSIONS.value, server_default=PushPolicy.SESSIONS.value
+    )
     # Who works on the environment, and until when by the database's clock; a worker that does not
     # renew in time has lost it. The holder's random name is the fence of everything it writes.
     claimed_by: Mapped[str | None] = mapped_column(String(64))
@@ -131,6 +140,7 @@ def _environment(row: EnvironmentRow) -> Environment:
         clone_reason=row.clone_reason,
         gateway_token_hash=row.gateway_token_hash,
         isolation=row.isolation,
+        push_policy=PushPolicy(row.push_policy),
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
@@ -210,9 +220,7 @@ class EnvironmentRepository:
         try:
             await self.tx.flush()
         except IntegrityError as error:
-            if violated(
-                error, "uq_environments_owner_id_name", "environments.owner_id, environments.name"
-            ):
+            if _is_name_taken(error):
                 raise EnvironmentNameTaken("Environment name already exists") from error
             if violated(error, "fk_environments_owner_id_users", "FOREIGN KEY constraint"):
                 raise UserNotFound("User not found") from error
@@ -340,6 +348,29 @@ class EnvironmentRepository:
             raise EnvironmentNotFound("Environment not found")
         return environment
 
+    async def change(
+        self, owner_id: UUID, environment_id: UUID, now: datetime, **values: Any
+    ) -> Environment:
+        """Change what the owner may set at any time; nothing is started or stopped by it.
+
+        Raises:
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+            EnvironmentNameTaken: The owner has another one of that name.
+        """
+        try:
+            environment = await self._update(
+                (EnvironmentRow.id == environment_id, EnvironmentRow.owner_id == owner_id, LIVING),
+                updated_at=now,
+                **values,
+            )
+        except IntegrityError as error:
+            if _is_name_taken(error):
+                raise EnvironmentNameTaken("Environment name already exists") from error
+            raise
+        if environment is None:
+            raise EnvironmentNotFound("Environment not found")
+        return environment
+
     async def settle(self, seen: Environment, **values: Any) -> Environment | None:
         """Change an environment if it is still as it was seen and nobody works on it."""
         return await self._update(
@@ -386,6 +417,12 @@ class EnvironmentRepository:
         )
         row = await self.tx.scalar(statement)
         return None if row is None else _environment(row)
+
+
+def _is_name_taken(error: IntegrityError) -> bool:
+    return violated(
+        error, "uq_environments_owner_id_name", "environments.owner_id, environments.name"
+    )
 
 
 def _unclaimed() -> ColumnElement[bool]:

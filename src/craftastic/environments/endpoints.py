@@ -12,6 +12,7 @@ from craftastic.accounts.current_user import CurrentUser
 from craftastic.environments.service import (
     Environment,
     EnvironmentService,
+    PushPolicy,
     SessionLine,
     acting_for,
     suggestions,
@@ -40,6 +41,13 @@ class NewEnvironment(Wire):
     branch: str | None = Field(None, max_length=400)
 
 
+class EnvironmentChange(Wire):
+    """What is left out stays as it is."""
+
+    name: str | None = Field(None, max_length=200)
+    push_policy: PushPolicy | None = None
+
+
 class ProgressView(Wire):
     step: str
     message: str
@@ -65,6 +73,7 @@ class EnvironmentView(Wire):
     reason_code: str | None = Absent
     progress: ProgressView | None = Absent
     isolation: str | None = Absent
+    push_policy: str
 
 
 class SessionLineView(Wire):
@@ -132,6 +141,7 @@ def _fields(environment: Environment) -> dict[str, object]:
         "reason_code": environment.reason_code,
         "progress": None if progress is None else ProgressView.model_validate(progress),
         "isolation": environment.isolation,
+        "push_policy": environment.push_policy.value,
     }
 
 
@@ -193,6 +203,20 @@ async def get_environment(
 ) -> EnvironmentView:
     """Return an environment, with its progress while it starts or clones."""
     return environment_view(await environments.get_owned(caller.user_id, environment_id))
+
+
+@router.patch("/{environment_id}")
+async def update_environment(
+    environment_id: UUID,
+    body: EnvironmentChange,
+    caller: CurrentUser,
+    environments: Environments,
+) -> EnvironmentView:
+    """Change an environment's name, or what may be pushed from it (any, sessions, none)."""
+    changed = await environments.update(
+        caller.user_id, environment_id, name=body.name, push_policy=body.push_policy
+    )
+    return environment_view(changed)
 
 
 @router.post("/{environment_id}/retry")

@@ -16,8 +16,9 @@ import anyio
 import structlog
 
 from craftastic.accounts.service import Caller, UserId
+from craftastic.audit.service import AuditService
 from craftastic.clock import Clock
-from craftastic.database import Database
+from craftastic.database import Database, Transaction
 from craftastic.environments._converge import (
     FindProfile,
     SessionsOfEnvironments,
@@ -31,6 +32,7 @@ from craftastic.environments._model import (
     Environment,
     EnvironmentStatus,
     EnvironmentStopped,
+    PushPolicy,
     SessionLine,
 )
 from craftastic.environments._names import BadName, check_name, suggestions
@@ -72,6 +74,7 @@ __all__ = [
     "EnvironmentService",
     "EnvironmentStatus",
     "EnvironmentStopped",
+    "PushPolicy",
     "SessionLine",
     "ShuttingDown",
     "TooManyEnvironments",
@@ -176,6 +179,7 @@ class EnvironmentService:
     sessions: SessionsOfEnvironments
     settings: Settings
     clock: Clock
+    audit: AuditService
     check_upstream: CheckUpstream = _any_upstream
     find_profile: FindProfile = _no_profile
     work: Work = field(default_factory=Work)
@@ -227,8 +231,7 @@ class EnvironmentService:
                     now=self.clock.now(),
                 )
         except EnvironmentNameTaken as error:
-            error.details = f'You already have an environment called "{name}".'
-            error.answer = {**error.answer, "suggestions": suggestions(name, self.clock.now())}
+            self._explain_taken(error, name)
             raise
         return await self._started(environment, CREATE_WAIT_S)
 
@@ -240,6 +243,38 @@ class EnvironmentService:
         """
         async with self.database.read() as tx:
             return await EnvironmentRepository(tx).get_owned(owner, environment_id)
+
+    async def update(
+        self,
+        owner: UserId,
+        environment_id: UUID,
+        *,
+        name: str | None = None,
+        push_policy: PushPolicy | None = None,
+    ) -> Environment:
+        """Change an environment's name or push policy, what is None stays.
+
+        Raises:
+            BadName: As named.
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+            EnvironmentNameTaken: With three suggestions in the answer.
+        """
+        name = None if name is None else check_name(name)
+        changes: dict[str, str] = {} if name is None else {"name": name}
+        if push_policy is not None:
+            changes["push_policy"] = push_policy.value
+        if not changes:
+            return await self.get_owned(owner, environment_id)
+        try:
+            async with self.database.begin() as tx:
+                repository = EnvironmentRepository(tx)
+                before = await repository.get_owned(owner, environment_id)
+                after = await repository.change(owner, environment_id, self.clock.now(), **changes)
+                await self._audit_changes(tx, before, after)
+        except EnvironmentNameTaken as error:
+            self._explain_taken(error, name or "")
+            raise
+        return after
 
     async def list_owned(self, owner: UserId) -> list[EnvironmentWithSessions]:
         """List the owner's environments with their sessions, newest first."""
@@ -447,6 +482,28 @@ class EnvironmentService:
             find_profile=self.find_profile,
             work=self.work,
         )
+
+    async def _audit_changes(
+        self, tx: Transaction, before: Environment, after: Environment
+    ) -> None:
+        changes = {
+            "environment.rename": (before.name, after.name),
+            "environment.push_policy": (before.push_policy.value, after.push_policy.value),
+        }
+        for action, (old, new) in changes.items():
+            if old != new:
+                await self.audit.record(
+                    action,
+                    actor_id=after.owner_id,
+                    object_type="environment",
+                    object_id=after.id,
+                    details={"from": old, "to": new},
+                    tx=tx,
+                )
+
+    def _explain_taken(self, error: EnvironmentNameTaken, name: str) -> None:
+        error.details = f'You already have an environment called "{name}".'
+        error.answer = {**error.answer, "suggestions": suggestions(name, self.clock.now())}
 
     async def _wish_running(
         self, environment: Environment, values: Mapping[str, Any]

@@ -12,7 +12,7 @@ import anyio
 
 from craftastic.clock import Clock
 from craftastic.gateway._upstream import Upstream
-from craftastic.gateway.push_policy import GatewayEnvironment
+from craftastic.pushes.service import GatewayEnvironment
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -14,6 +14,7 @@ import httpcore
 
 from craftastic.clock import Clock, SystemClock
 from craftastic.errors import CraftasticError
+from craftastic.gateway._pushing import RefUpdatePolicy
 from craftastic.gateway._transfer import (
     Receive,
     Refusal,
@@ -34,12 +35,11 @@ from craftastic.gateway.git_proxy import (
     EnvironmentLookup,
     GitProxy,
     GitRequest,
-    NoCredentials,
     UpstreamCredentials,
     answer_text,
 )
-from craftastic.gateway.push_policy import BranchesOnly, GatewayEnvironment, RefUpdatePolicy
 from craftastic.http.answers import answer_for
+from craftastic.pushes.service import GatewayEnvironment
 from craftastic.settings import Settings
 
 TRANSFERS_PER_ENVIRONMENT = 4
@@ -157,8 +157,8 @@ def build_gateway(
     settings: Settings,
     lookup: EnvironmentLookup,
     *,
-    credentials: UpstreamCredentials | None = None,
-    ref_policy: RefUpdatePolicy | None = None,
+    credentials: UpstreamCredentials,
+    ref_policy: RefUpdatePolicy,
     resolver: Resolver | None = None,
     clock: Clock | None = None,
     tls: ssl.SSLContext | None = None,
@@ -168,8 +168,8 @@ def build_gateway(
     Args:
         settings: Limits and upstream rules.
         lookup: Knows the sandboxes' tokens.
-        credentials: Adds what an upstream asks for; nothing when None.
-        ref_policy: Decides about pushes and takes note of them; `BranchesOnly` when None.
+        credentials: Adds what an upstream asks for.
+        ref_policy: Decides about pushes and takes note of them.
         resolver: Name resolution; the machine's own when None.
         clock: Time of the transfers' log lines and of remembered redirects.
         tls: Trust for upstreams; the machine's and certifi's authorities when None.
@@ -193,8 +193,8 @@ def build_gateway(
         slots=TransferSlots(
             TRANSFERS_PER_ENVIRONMENT, TRANSFERS_IN_ALL, WAITING_PER_ENVIRONMENT, SLOT_WAIT_S
         ),
-        credentials=credentials or NoCredentials(),
-        ref_policy=ref_policy or BranchesOnly(),
+        credentials=credentials,
+        ref_policy=ref_policy,
         bases=RememberedBases(clock),
         clock=clock,
     )
@@ -210,3 +210,12 @@ def upstream_check(
     `UPSTREAM_NOT_FOUND` (invalid input) or `NAME_RESOLUTION_FAILED` (unavailable).
     """
     return UpstreamPolicy(UpstreamRules.of(settings), resolver or SystemResolver()).check
+
+
+def upstream_origin(settings: Settings) -> Callable[[str], tuple[str, str, int]]:
+    """Return the check of a git host's address, `https://host[:port]`: its parts, by the rules.
+
+    The returned function raises `UPSTREAM_NOT_ALLOWED`; nothing is looked up.
+    """
+    rules = UpstreamRules.of(settings)
+    return lambda address: rules.parse(f"{address}/repository").origin

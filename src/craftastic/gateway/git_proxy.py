@@ -1,7 +1,6 @@
 """git's smart HTTP, passed through: one upstream per environment, nothing held in memory."""
 
 import re
-import ssl
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -9,8 +8,8 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import urljoin
@@ -28,6 +27,8 @@ from craftastic.gateway._pkt_line import (
     PushHeadReader,
     report_refused,
 )
+from craftastic.gateway._pushing import Push, RefUpdatePolicy, push_id_of
+from craftastic.gateway._refusals import REDIRECTS, AsksForAccount, explained, refused_by_upstream
 from craftastic.gateway._transfer import (
     Cut,
     Message,
@@ -44,24 +45,17 @@ from craftastic.gateway._upstream import (
     Upstream,
     UpstreamPolicy,
     UpstreamRefused,
-    UpstreamUnresolved,
-)
-from craftastic.gateway.push_policy import (
-    GatewayEnvironment,
-    PushOutcome,
-    PushRefusal,
-    RefUpdatePolicy,
 )
 from craftastic.http.answers import answer_for
+from craftastic.pushes.service import GatewayEnvironment, PushRefusal
 
 MAX_REDIRECTS = 3
-RECORD_TIMEOUT_S = 5.0
+CREDENTIAL_TIMEOUT_S = 30.0
 KEEP_ALIVE_S = 3.0
 """Shorter than servers keep idle connections, so that none is used as it is being closed."""
 
 _GIT_PROTOCOL = re.compile(rb"[a-z0-9=:.-]{1,100}")
 _AGENT = re.compile(rb"[\x21-\x7e][\x20-\x7e]{0,199}")
-_REDIRECTS = {301, 302, 303, 307, 308}
 _ANSWER_HEADERS = {b"content-encoding", b"cache-control", b"expires", b"pragma"}
 
 log = structlog.get_logger(__name__)
@@ -74,23 +68,29 @@ class EnvironmentLookup(Protocol):
 
 
 class UpstreamCredentials(Protocol):
+    """Asked about the environment's own upstream only, never about where that redirects to."""
+
     async def authorization(
         self, environment: GatewayEnvironment, scheme: str, host: str, port: int
     ) -> str | None:
-        """Return the value of an Authorization header for this upstream, or None.
-
-        It is asked for the environment's own upstream only, never for where that redirects to
-        on another host; what it returns goes nowhere else.
-        """
+        """Return the value of an Authorization header for exactly this origin, or None."""
         ...
 
+    async def rejected(
+        self, environment: GatewayEnvironment, scheme: str, host: str, port: int, value: str
+    ) -> bool:
+        """Take note that the upstream answered 401 to a value; True for one more try."""
+        ...
 
-class NoCredentials:
-    async def authorization(
+    async def accepted(
         self, environment: GatewayEnvironment, scheme: str, host: str, port: int
-    ) -> str | None:
-        """Return None: every upstream is asked as a stranger."""
-        return None
+    ) -> None:
+        """Take note that the upstream took what `authorization` gave."""
+        ...
+
+    def way_on(self, scheme: str, host: str, port: int, *, tried: bool) -> str:
+        """Return, in half a sentence, what helps when an upstream asks for an account."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +129,17 @@ class _Transfer:
     environment: GatewayEnvironment
     request: GitRequest
     body: RequestBody
-    upstream_host: str = ""
+    base: Upstream | None = None
+    """The upstream, or where it redirected to."""
     status: int = 0
     answered: bool = False
     complete: bool = False
     """The upstream's answer was good and came to its end."""
     sent: int = 0
     failure: str | None = None
+    authorization: str | None = field(default=None, repr=False)
+    """What the last request carried; it goes to the upstream's own origin only."""
+    push: Push | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,8 @@ class GitProxy:
     """Streams one environment's git requests to its one upstream.
 
     Bytes flow chunk by chunk, each side waiting for the other, so that a transfer holds a few
-    hundred KiB whatever its size. There is no retry anywhere.
+    hundred KiB whatever its size. Nothing is tried again but the list of refs, once, where the
+    upstream did not take the credential and there is another.
     """
 
     policy: UpstreamPolicy
@@ -174,7 +179,7 @@ class GitProxy:
             environment=str(environment.id),
             service=request.service,
             advertises=request.advertises,
-            upstream=transfer.upstream_host,
+            upstream=transfer.base.host if transfer.base else "",
             status=refusal.status.value if refusal else transfer.status,
             complete=transfer.complete,
             failure=refusal.text if refusal else transfer.failure,
@@ -236,16 +241,33 @@ class GitProxy:
             raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "This encoding is not supported.")
 
     async def _advertise(self, transfer: _Transfer, upstream: Upstream) -> None:
+        environment = transfer.environment
+        try:
+            await self._list_refs(transfer, upstream)
+        except AsksForAccount:
+            value = transfer.authorization
+            if value is None:
+                raise
+            with _in_time():
+                again = await self.credentials.rejected(environment, *upstream.origin, value)
+            if not again:
+                raise
+            await self._list_refs(transfer, upstream)
+        if transfer.authorization is not None:
+            with suppress(CraftasticError, Refusal), _in_time():  # git has its answer by now
+                await self.credentials.accepted(environment, *upstream.origin)
+
+    async def _list_refs(self, transfer: _Transfer, upstream: Upstream) -> None:
         environment, request = transfer.environment, transfer.request
         url = f"{upstream}{request.target}"
         for _ in range(MAX_REDIRECTS + 1):
             base = self._base_of(url, request)
             async with self._answer(transfer, upstream, base, None) as answer:
                 location = _header(answer, b"location")
-                if answer.status not in _REDIRECTS or not location:
+                if answer.status not in REDIRECTS or not location:
                     if answer.status == HTTPStatus.OK:
                         self.bases.remember(environment, request.service, base)
-                    await self._relay(transfer, answer)
+                    await self._relay(transfer, upstream, answer)
                     return
                 url = redirect_target(url, location)
         raise Refusal(HTTPStatus.BAD_GATEWAY, "The upstream redirects too often.")
@@ -268,27 +290,33 @@ class GitProxy:
     ) -> None:
         base = self.bases.find(transfer.environment, transfer.request.service) or upstream
         async with self._answer(transfer, upstream, base, body) as answer:
-            await self._relay(transfer, answer)
+            await self._relay(transfer, upstream, answer)
 
     async def _push(self, transfer: _Transfer, upstream: Upstream) -> None:
-        environment = transfer.environment
-        head = await self._read_head(transfer.body)
+        environment, body = transfer.environment, transfer.body
+        head = await self._read_head(body)
         if not head.updates:
-            await self._post(transfer, upstream, _probe(head, transfer.body))
+            await self._post(transfer, upstream, _probe(head, body))
             return
+        push = Push(self.ref_policy, environment, head, push_id_of(transfer.request.headers))
         refusal = await self.ref_policy.check(environment, head.updates)
-        outcome = PushOutcome.REFUSED if refusal else PushOutcome.FAILED
+        if refusal is not None:
+            await self._refuse_push(transfer, push, refusal)
+            return
+        transfer.push = push
         try:
-            if refusal:
-                await transfer.body.drain()
-                await self._refuse_push(transfer, head, refusal)
-            else:
-                await self._post(transfer, upstream, _chunks(transfer.body, head.raw, head.rest))
+            await self._post(transfer, upstream, _chunks(body, head.raw, head.rest))
+        except Refusal as error:
+            push.failure = error.text
+            raise
+        except Cut as error:
+            push.failure = f"the transfer was cut: {error.reason}"
+            raise
+        except CraftasticError as error:
+            push.failure = error.message
+            raise
         finally:
-            if not refusal and transfer.complete:
-                outcome = PushOutcome.DELIVERED
-            with anyio.move_on_after(RECORD_TIMEOUT_S, shield=True):
-                await self.ref_policy.recorded(environment, head.updates, outcome)
+            await push.ended()
 
     async def _read_head(self, body: RequestBody) -> PushHead:
         reader = PushHeadReader()
@@ -300,12 +328,12 @@ class GitProxy:
             raise Refusal(HTTPStatus.BAD_REQUEST, f"Not an acceptable push: {error}.") from error
         raise Refusal(HTTPStatus.BAD_REQUEST, "Not a push: it ends before its list of refs does.")
 
-    async def _refuse_push(self, transfer: _Transfer, head: PushHead, refusal: PushRefusal) -> None:
-        reasons = [
-            (update.ref, refusal.reasons.get(update.ref, "refused together with the others"))
-            for update in head.updates
-        ]
-        report = report_refused(head, reasons, "Craftastic refused this push.")
+    async def _refuse_push(self, transfer: _Transfer, push: Push, refusal: PushRefusal) -> None:
+        try:
+            await transfer.body.drain()
+        finally:
+            reasons = await push.refused(refusal)
+        report = report_refused(push.head, reasons, "Craftastic refused this push.")
         if report is None:
             text = "; ".join(f"{ref}: {reason}" for ref, reason in refusal.reasons.items())
             raise Refusal(HTTPStatus.FORBIDDEN, text[:1000])
@@ -324,11 +352,11 @@ class GitProxy:
         body: AsyncIterator[bytes] | None,
     ) -> AsyncGenerator[httpcore.Response]:
         request = transfer.request
-        transfer.upstream_host = base.host
+        transfer.base = base
         headers = await self._headers(transfer, upstream, base)
         idle = self.limits.idle_timeout_s
         connect = min(CONNECT_TIMEOUT_S, idle)
-        with _explained(base.host):
+        with explained(base.host):
             async with self.pool.stream(
                 b"POST" if body is not None else b"GET",
                 httpcore.URL(
@@ -368,23 +396,33 @@ class GitProxy:
                 headers.append((b"Transfer-Encoding", b"chunked"))
         # A credential belongs to the host that the environment names: a redirect to another
         # host, scheme or port goes without it.
+        transfer.authorization = None
         if base.origin == upstream.origin:
-            value = await self.credentials.authorization(transfer.environment, *upstream.origin)
+            with _in_time():
+                value = await self.credentials.authorization(transfer.environment, *upstream.origin)
             if value is not None:
+                transfer.authorization = value
                 headers.append((b"Authorization", value.encode()))
         return headers
 
-    async def _relay(self, transfer: _Transfer, answer: httpcore.Response) -> None:
-        request = transfer.request
+    async def _relay(
+        self, transfer: _Transfer, upstream: Upstream, answer: httpcore.Response
+    ) -> None:
+        request, push = transfer.request, transfer.push
         transfer.status = answer.status
-        self._check_answer(transfer, answer)
+        self._check_answer(transfer, upstream, answer)
         transfer.body.release()
         headers = [(b"content-type", request.answer_type.encode())]
         for name, value in answer.headers:
             if name.lower() in _ANSWER_HEADERS:
                 headers.append((name.lower(), value))
+        if push is not None and _header(answer, b"content-encoding") not in {None, b"identity"}:
+            push.report.unreadable("the upstream's report of the push was compressed")
         length = _header(answer, b"content-length")
-        if length is not None and _header(answer, b"transfer-encoding") is None:
+        # git waits for the end of the answer to a push. With a length it would see it before the
+        # push is recorded; in chunks the end is sent after that.
+        announced = push is None and _header(answer, b"transfer-encoding") is None
+        if length is not None and announced:
             headers.append((b"content-length", length))
         transfer.answered = True
         await self._send(
@@ -394,32 +432,62 @@ class GitProxy:
             if transfer.sent + len(chunk) > self.limits.max_bytes:
                 raise Cut(HTTPStatus.BAD_GATEWAY, "more bytes than the limit")
             transfer.sent += len(chunk)
+            if push is not None:
+                push.report.feed(chunk)
             await self._send(
                 transfer, {"type": "http.response.body", "body": chunk, "more_body": True}
             )
+        if push is not None:
+            push.failure = None
+            await push.ended()
         transfer.complete = True
         await self._send(transfer, {"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _check_answer(self, transfer: _Transfer, answer: httpcore.Response) -> None:
+    def _check_answer(
+        self, transfer: _Transfer, upstream: Upstream, answer: httpcore.Response
+    ) -> None:
+        host = transfer.base.host if transfer.base else upstream.host
         if answer.status != HTTPStatus.OK:
-            raise _refused_by_upstream(answer.status, transfer.upstream_host)
+            tried = transfer.authorization is not None
+            way_on = self._way_on(transfer, upstream, tried=tried)
+            raise refused_by_upstream(answer.status, host, way_on, tried=tried)
         # Anything else than a git server's own answer stays here: the gateway is no way to read
         # the pages of other services.
         kind = (_header(answer, b"content-type") or b"").split(b";")[0].strip().lower()
         if kind != transfer.request.answer_type.encode():
             raise Refusal(
                 HTTPStatus.BAD_GATEWAY,
-                f"{transfer.upstream_host} does not speak git's smart HTTP at this address.",
+                f"{host} does not speak git's smart HTTP at this address.",
             )
         length = _header(answer, b"content-length") or b"0"
         if not length.isdigit() or int(length) > self.limits.max_bytes:
             raise Refusal(HTTPStatus.BAD_GATEWAY, "The upstream's answer is over the limit.")
+
+    def _way_on(self, transfer: _Transfer, upstream: Upstream, *, tried: bool) -> str:
+        if transfer.base is not None and transfer.base.origin != upstream.origin:
+            return (
+                f"{upstream.host} redirects there, and no credential goes along; "
+                "make an environment with the repository's new address"
+            )
+        return self.credentials.way_on(*upstream.origin, tried=tried)
 
     async def _send(self, transfer: _Transfer, message: Message) -> None:
         with anyio.move_on_after(self.limits.idle_timeout_s) as silence:
             await transfer.request.send(message)
         if silence.cancelled_caught:
             raise Cut(HTTPStatus.REQUEST_TIMEOUT, "the sandbox stopped reading")
+
+
+@contextmanager
+def _in_time() -> Generator[None]:
+    """Bound what is asked about a credential, which may ask others in turn."""
+    try:
+        with anyio.fail_after(CREDENTIAL_TIMEOUT_S):
+            yield
+    except TimeoutError as error:
+        raise Refusal(
+            HTTPStatus.GATEWAY_TIMEOUT, "The credential for the upstream took too long; try again."
+        ) from error
 
 
 async def _cancel_when_gone(transfer: _Transfer, scope: anyio.CancelScope) -> None:
@@ -460,56 +528,6 @@ def redirect_target(url: str, location: bytes) -> str:
 
 def _header(answer: httpcore.Response, name: bytes) -> bytes | None:
     return next((value for key, value in answer.headers if key.lower() == name), None)
-
-
-def _refused_by_upstream(status: int, host: str) -> Refusal:
-    # Never 401: git would ask the person in the sandbox for a password of the upstream.
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return Refusal(
-            HTTPStatus.FORBIDDEN,
-            f"{host} refuses access to this repository: it is private, or this needs an account "
-            "with the right to it.",
-        )
-    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-        return Refusal(
-            HTTPStatus.NOT_FOUND,
-            f"{host} has no such repository, or does not show it without an account.",
-        )
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, f"{host} asks to slow down; try again later.")
-    if status in _REDIRECTS:
-        return Refusal(HTTPStatus.BAD_GATEWAY, f"{host} moved the repository; fetch again.")
-    return Refusal(HTTPStatus.BAD_GATEWAY, f"{host} answered with an error ({status}).")
-
-
-@contextmanager
-def _explained(host: str) -> Generator[None]:
-    """Turn what can go wrong with a connection into an answer in plain words."""
-    try:
-        yield
-    except httpcore.TimeoutException as error:
-        raise Refusal(HTTPStatus.GATEWAY_TIMEOUT, f"{host} did not answer in time.") from error
-    except httpcore.ConnectError as error:
-        raise Refusal(HTTPStatus.BAD_GATEWAY, _why_not_connected(host, error)) from error
-    except UpstreamRefused as error:
-        raise Refusal(HTTPStatus.FORBIDDEN, error.message) from error
-    except UpstreamUnresolved as error:
-        raise Refusal(HTTPStatus.BAD_GATEWAY, error.message) from error
-    except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
-        raise Refusal(
-            HTTPStatus.BAD_GATEWAY, f"The connection to {host} broke during the transfer."
-        ) from error
-
-
-def _why_not_connected(host: str, error: BaseException) -> str:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"The certificate of {host} is not valid: {cause.verify_message}."
-    if cause is not None:
-        return f"{host} does not speak TLS as it should."
-    return f"{host} does not take connections."
 
 
 async def answer_text(

@@ -1,0 +1,1 @@
+"""Which credential belongs to which upstream of git."""

@@ -1,0 +1,1 @@
+"""Who may push what from a sandbox, and what was pushed."""
