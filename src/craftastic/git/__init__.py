@@ -1,0 +1,1 @@
+"""Review, commit, push and pull of a session's worktree."""
