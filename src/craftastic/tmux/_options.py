@@ -1,11 +1,11 @@
 """The product's own tmux configuration, as arguments of one tmux command line."""
 
-SCRIPT = """\
+_BEGIN = """\
 socket=$1 name=$2 directory=$3
 shift 3
 umask 077
 mkdir -p -- "$(dirname -- "$socket")" || exit
-if tmux -N -u -S "$socket" has-session -t "=$name" 2>/dev/null; then exit 0; fi
+if tmux -N -u -S "$socket" has-session -t "=$name" 2>/dev/null </dev/null; then exit 0; fi
 [ -d "$directory" ] || { echo "$directory is not there" >&2; exit 3; }
 TERM=screen-256color
 for place in /usr/share/terminfo /lib/terminfo /etc/terminfo; do
@@ -17,12 +17,40 @@ for fd in /proc/self/fd/*; do
   fd=${fd##*/}
   if (( fd > 2 )); then eval "exec $fd>&-"; fi
 done
-tmux -u -S "$socket" -f /dev/null start-server ';' set-option -s default-terminal "$TERM" ';' "$@" \
-  && exit 0
+"""
+SCRIPT = f"""{_BEGIN}\
+tmux -u -S "$socket" -f /dev/null \\
+  start-server ';' set-option -s default-terminal "$TERM" ';' "$@" && exit 0
 # Somebody else was faster: that is what was asked for.
 tmux -N -u -S "$socket" has-session -t "=$name" 2>/dev/null
 """
 """For bash. Constant: socket, name, directory and the rest of tmux's line are its arguments."""
+
+MADE = "craftastic-made"
+"""What tmux prints where it made the session itself."""
+
+NOT_GIVEN = 4
+"""The exit code when the session is there and its shell has none of its variables."""
+
+SCRIPT_WITH_VARIABLES = f"""{_BEGIN}\
+fifo=$1 words=$2
+giving=("${{@:3:words}}")
+shift $((2 + words))
+mkfifo -m 600 -- "$fifo" || exit
+trap 'rm -f -- "$fifo"' EXIT
+# The input, which holds the variables, is not for tmux: a client hands its own to the server.
+made=$(tmux -u -S "$socket" -f /dev/null \\
+  start-server ';' set-option -s default-terminal "$TERM" ';' "$@" </dev/null)
+if [[ $made == *{MADE}* ]]; then
+  "${{giving[@]}}" || exit {NOT_GIVEN}
+  exit 0
+fi
+# Somebody else was faster, and gives that session its variables.
+tmux -N -u -S "$socket" has-session -t "=$name" 2>/dev/null </dev/null
+"""
+"""For bash. Constant: socket, name, directory, the fifo, the count and the words of the program
+that gives the variables, and the rest of tmux's line are its arguments. Reads them on its input.
+"""
 
 _SERVER = {
     "escape-time": "0",

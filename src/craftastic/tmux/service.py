@@ -1,14 +1,29 @@
 """The tmux sessions of a sandbox, and the product's own tmux configuration."""
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import structlog
+
 from craftastic.errors import Unavailable
 from craftastic.runtimes.base import RUN_DIR, RunResult, Runtime, SandboxRef
-from craftastic.tmux._options import NO_KEYS, SCRIPT, options
+from craftastic.tmux._options import (
+    MADE,
+    NO_KEYS,
+    NOT_GIVEN,
+    SCRIPT,
+    SCRIPT_WITH_VARIABLES,
+    options,
+)
+from craftastic.tmux._variables import BadSessionVariables, first_program, giving, packed
+
+__all__ = ["BadSessionVariables", "TmuxRefused", "TmuxService"]
 
 SOCKET_NAME = "tmux.sock"
 _GONE = (b"no server running", b"error connecting", b"can't find session", b"session not found")
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class TmuxRefused(Unavailable):
@@ -42,32 +57,59 @@ class TmuxService:
         directory: str,
         *,
         environment: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
         columns: int = 80,
         rows: int = 24,
     ) -> None:
         """Make sure that a session of this name exists; one that is there is left as it is.
 
-        The shell starts in `directory`, a path inside the sandbox. The variables of
-        `environment` can be read by everything in the sandbox: never a secret.
+        The shell starts in `directory`, a path inside the sandbox. What is in `environment` can be
+        read by everything in the sandbox: never a secret. What is in `variables` is in the
+        environment of the session's first shell alone, and on the way there in no argument, no
+        file and no environment of tmux; when it does not arrive, the shell starts without it.
 
         Raises:
+            BadSessionVariables: The variables are too many or too large, or cannot be.
             TmuxRefused: tmux could not start it.
             SandboxGone: The sandbox is not running.
             RuntimeUnavailable: The runtime did not answer.
         """
-        variables = [f"-e{key}={value}" for key, value in (environment or {}).items()]
+        shown = [f"-e{key}={value}" for key, value in (environment or {}).items()]
         create = [
             "new-session", "-d", "-s", name, "-c", directory, "-x", str(columns), "-y", str(rows),
-            *variables,
+            *shown,
         ]  # fmt: skip
         # The socket's folder and the name come first, then one command line for tmux: it sets the
         # options of a server that already runs as well, and reads no file that a program in the
         # sandbox could have changed.
-        argv = ["bash", "-c", SCRIPT, "bash", self.socket(), name, directory]
+        begin = [self.socket(), name, directory]
+        stdin = b""
+        if variables:
+            stdin = packed(variables)
+            fifo = f"{self.run_dir}/variables.{secrets.token_hex(16)}"
+            give = giving(fifo)
+            argv = [
+                "bash",
+                "-c",
+                SCRIPT_WITH_VARIABLES,
+                "bash",
+                *begin,
+                fifo,
+                str(len(give)),
+                *give,
+            ]
+            create += ["-P", "-F", MADE, *first_program(fifo)]
+        else:
+            argv = ["bash", "-c", SCRIPT, "bash", *begin]
         result = await self._runtime(sandbox).spawn(
-            sandbox, [*argv, *options(self.history_lines), ";", *create, *NO_KEYS], timeout_s=20
+            sandbox,
+            [*argv, *options(self.history_lines), ";", *create, *NO_KEYS],
+            stdin=stdin,
+            timeout_s=20,
         )
-        if result.exit_code != 0:
+        if variables and result.exit_code == NOT_GIVEN:
+            log.warning("a shell has none of its variables", tmux=name, sandbox=sandbox.id)
+        elif result.exit_code != 0:
             raise TmuxRefused(f"The terminal could not be started: {_reason(result)}")
 
     async def kill(self, sandbox: SandboxRef, name: str) -> None:
