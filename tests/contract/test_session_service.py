@@ -13,7 +13,7 @@ import pytest
 from craftastic.database import Database
 from craftastic.environments.service import Environment, EnvironmentNotFound, EnvironmentStatus
 from craftastic.errors import CraftasticError
-from craftastic.runtimes.base import Report, SandboxExhausted, SandboxRef, SandboxSpec, no_report
+from craftastic.runtimes.base import SandboxExhausted
 from craftastic.sessions.service import (
     AgentNotFound,
     BranchInUse,
@@ -27,7 +27,7 @@ from craftastic.sessions.service import (
 from craftastic.worktrees.service import RepositoryCorrupt, worktree_path
 from tests.fakes.clock import FakeClock
 from tests.fakes.git_http_server import GitHttpServer
-from tests.fakes.git_runtime import GitRuntime
+from tests.fakes.served import ServedRuntime
 from tests.fakes.workshop import (
     Workshop,
     build,
@@ -41,20 +41,6 @@ from tests.fakes.workshop import (
 
 URL = "https://github.com/a/b"
 RACERS = 100
-
-
-class ServedRuntime(GitRuntime):
-    """Every environment's `origin` is the one repository in `served`."""
-
-    def __init__(self, root: Path, served: Path) -> None:
-        super().__init__(root)
-        self.served = served
-
-    async def create(self, spec: SandboxSpec, report: Report = no_report) -> SandboxRef:
-        link = self.served / "git" / f"{spec.environment_id}.git"
-        if not link.is_symlink():
-            link.symlink_to(self.served / "upstream.git")
-        return await super().create(spec, report)
 
 
 @pytest.fixture(scope="module")

@@ -134,7 +134,7 @@ async def shell(runtime: GitRuntime, sandbox: SandboxRef, worktrees: WorktreeSer
 
 
 async def ensure(worktrees: WorktreeService, sandbox: SandboxRef, branch: str) -> str:
-    return await worktrees.ensure(sandbox, ENVIRONMENT, branch, "main")
+    return (await worktrees.ensure(sandbox, ENVIRONMENT, branch, "main")).path
 
 
 async def release(worktrees: WorktreeService, sandbox: SandboxRef, branch: str) -> Kept | None:

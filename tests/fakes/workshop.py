@@ -12,6 +12,7 @@ from sqlalchemy import event
 
 from craftastic.accounts._repository import User
 from craftastic.accounts.service import UserId
+from craftastic.audit.service import AuditService
 from craftastic.database import Database
 from craftastic.environments.service import Environment, EnvironmentService
 from craftastic.reconcile.service import ReconcileService, standard_reconcilers
@@ -84,6 +85,7 @@ def build(
         SessionLists(database, clock),
         settings,
         clock,
+        AuditService(database, clock),
         check_upstream=check_upstream or allow_any,
     )
     sessions = SessionService(

@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from craftastic.worktrees.service import Start
+
 
 class SessionStatus(StrEnum):
     ACTIVE = "active"
@@ -28,6 +30,7 @@ class Session:
         ready: Its worktree and tmux session have been made since it last came to life.
         deleted: Its owner deleted it; it is gone as soon as its sandbox can be asked.
         reason: Why it is dead, in plain words.
+        start: What its branch was asked to begin from; None for the environment's own way.
     """
 
     id: UUID
@@ -43,6 +46,7 @@ class Session:
     reason: str | None
     session_type: SessionType
     agent_id: UUID | None
+    start: Start | None
     last_activity: datetime | None
     created_at: datetime
     updated_at: datetime

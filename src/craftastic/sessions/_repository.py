@@ -29,6 +29,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from craftastic.database import Base, Transaction, UtcDateTime, violated
 from craftastic.errors import Conflict, NotFound
 from craftastic.sessions._model import Session, SessionStatus, SessionType
+from craftastic.worktrees.service import Start, StartKind
 
 LIVE_WHERE = text("status <> 'dead'")
 MAX_REASON_CHARACTERS = 2000
@@ -99,6 +100,9 @@ class SessionRow(Base):
     reason: Mapped[str | None] = mapped_column(String(MAX_REASON_CHARACTERS))
     session_type: Mapped[str] = mapped_column(String(16))
     agent_id: Mapped[UUID | None]
+    start_kind: Mapped[str | None] = mapped_column(String(16))
+    start_ref: Mapped[str | None] = mapped_column(String(200))
+    start_commit: Mapped[str | None] = mapped_column(String(64))
     last_activity: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -117,6 +121,7 @@ class NewSession:
     working_directory: str
     session_type: SessionType
     agent_id: UUID | None
+    start: Start | None
     created_at: datetime
 
 
@@ -143,10 +148,17 @@ def _session(row: SessionRow) -> Session:
         reason=row.reason,
         session_type=SessionType(row.session_type),
         agent_id=row.agent_id,
+        start=_start(row),
         last_activity=row.last_activity,
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
+
+
+def _start(row: SessionRow) -> Start | None:
+    if row.start_kind is None or row.start_ref is None:
+        return None
+    return Start(StartKind(row.start_kind), row.start_ref, row.start_commit)
 
 
 class SessionRepository:
@@ -194,6 +206,8 @@ class SessionRepository:
             deleted=False,
             session_type=new.session_type.value,
             agent_id=new.agent_id,
+            start_kind=None if new.start is None else new.start.kind.value,
+            start_ref=None if new.start is None else new.start.ref,
             created_at=new.created_at,
             updated_at=new.created_at,
         )
@@ -243,6 +257,15 @@ class SessionRepository:
         )
         return set(await self.tx.scalars(statement))
 
+    async def branches(self, environment_id: UUID) -> set[str]:
+        """Return the branches of the environment's sessions, dead ones too."""
+        statement = select(SessionRow.branch).where(
+            SessionRow.environment_id == environment_id,
+            SessionRow.deleted.is_(False),
+            SessionRow.branch.is_not(None),
+        )
+        return {one for one in await self.tx.scalars(statement) if one is not None}
+
     async def branch_in_use(self, session: Session) -> bool:
         """Tell whether another living session has the session's branch."""
         found = await self.tx.scalar(
@@ -258,7 +281,7 @@ class SessionRepository:
         return found is not None
 
     async def mark_ready(
-        self, session_id: UUID, working_directory: str, now: datetime
+        self, session_id: UUID, working_directory: str, now: datetime, start: str | None = None
     ) -> Session | None:
         """Record that worktree and tmux session are there; None when it was deleted meanwhile."""
         return await self._update(
@@ -266,6 +289,7 @@ class SessionRepository:
             ready=True,
             working_directory=working_directory,
             updated_at=now,
+            **({} if start is None else {"start_commit": start}),
         )
 
     async def reopen(self, session_id: UUID, now: datetime) -> Session | None:

@@ -18,8 +18,9 @@ from craftastic.environments.service import Environment, EnvironmentService
 from craftastic.errors import Conflict, CraftasticError, Unavailable
 from craftastic.runtimes.base import SandboxGone, SandboxRef
 from craftastic.sessions._model import Session, SessionStatus
+from craftastic.sessions._preparation import Mask, Preparation, Teardown, Variables
 from craftastic.sessions._repository import SessionRepository
-from craftastic.worktrees.service import Kept, WorktreeService
+from craftastic.worktrees.service import Kept, Worktree, WorktreeService
 
 MAX_ENVIRONMENTS_AT_ONCE = 8
 
@@ -45,6 +46,7 @@ class Tmux(Protocol):
         directory: str,
         *,
         environment: Mapping[str, str] = ...,
+        variables: Mapping[str, str] | None = ...,
         columns: int = ...,
         rows: int = ...,
     ) -> object: ...
@@ -52,6 +54,14 @@ class Tmux(Protocol):
     async def kill(self, sandbox: SandboxRef, name: str) -> object: ...
 
     async def names(self, sandbox: SandboxRef) -> set[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What the removal of a session left, and how its worktree's teardown ended, if it has one."""
+
+    kept: Kept | None = None
+    teardown: Teardown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,8 @@ class Steps:
     worktrees: WorktreeService
     tmux: Tmux
     clock: Clock
+    variables: Variables
+    mask: Mask
 
     async def reconcile(self) -> None:
         """Finish what was cut short, and notice terminals that ended."""
@@ -132,27 +144,51 @@ class Steps:
         async with self.environments.exclusive(environment.id):
             if reread and not await self._still_to_make(session):
                 return session
-            directory = await self._place(session, environment)
+            worktree = await self._place(session, environment)
             if session.ready:
                 return session
             async with self.database.begin() as tx:
                 made = await SessionRepository(tx).mark_ready(
-                    session.id, directory, self.clock.now()
+                    session.id, worktree.path, self.clock.now(), worktree.start
                 )
         if made is None:
             raise SessionGone("The session was ended while it was made.")
         return made
 
-    async def _place(self, session: Session, environment: Environment) -> str:
-        sandbox = environment.sandbox
-        if session.branch is None:
-            directory = await self.worktrees.ensure_workspace(sandbox)
+    async def _place(self, session: Session, environment: Environment) -> Worktree:
+        sandbox, branch = environment.sandbox, session.branch
+        if branch is None:
+            worktree = Worktree(await self.worktrees.ensure_workspace(sandbox))
         else:
-            directory = await self.worktrees.ensure(
-                sandbox, environment.id, session.branch, environment.branch
+            worktree = await self.worktrees.ensure(
+                sandbox,
+                environment.id,
+                branch,
+                environment.branch,
+                session_id=session.id,
+                start=session.start,
             )
-        await self.tmux.ensure(sandbox, session.tmux_name, directory)
-        return directory
+            if worktree.fresh:
+                await self._preparation.prepare(session, environment, branch)
+        variables = await self._variables(session, environment)
+        await self.tmux.ensure(
+            sandbox, session.tmux_name, worktree.path, variables=variables or None
+        )
+        return worktree
+
+    @property
+    def _preparation(self) -> Preparation:
+        return Preparation(self.worktrees.jobs, self.variables, self.mask)
+
+    async def _variables(self, session: Session, environment: Environment) -> Mapping[str, str]:
+        try:
+            return await self.variables(environment.owner_id, environment.id)
+        except CraftasticError as error:
+            if not session.ready:
+                raise
+            # Its shell has them already: nobody is kept from a terminal that runs.
+            log.warning("variables not read", session=str(session.id), reason=error.message)
+            return {}
 
     async def _still_to_make(self, session: Session) -> bool:
         async with self.database.read() as tx:
@@ -163,17 +199,39 @@ class Steps:
             and now.status is not SessionStatus.DEAD
         )
 
-    async def remove(self, session: Session, environment: Environment) -> Kept | None:
-        """Remove a session's tmux session, its worktree if nobody else has it, and its row."""
-        kept = None
-        async with self.environments.exclusive(environment.id):
-            await self.tmux.kill(environment.sandbox, session.tmux_name)
-            async with self.database.read() as tx:
-                shared = await SessionRepository(tx).branch_in_use(session)
-            if session.branch is not None and not shared:
-                kept = await self.worktrees.release(
-                    environment.sandbox, environment.id, session.branch, keep_as=str(session.id)
+    async def remove(self, session: Session, environment: Environment) -> Removed:
+        """Remove a session's tmux session, its worktree if nobody else has it, and its row.
+
+        Its jobs are ended and its worktree's teardown is run before; neither keeps it from going.
+        """
+        # One removal at a time, and others of the environment do not wait for a slow teardown.
+        async with self.environments.exclusive(session.id):
+            async with self.environments.exclusive(environment.id):
+                await self.tmux.kill(environment.sandbox, session.tmux_name)
+                command = await self._preparation.end(session, environment)
+                shared = await self._shared(session)
+            torn_down = None
+            if session.branch is not None and command and not shared:
+                torn_down = await self._preparation.tear_down(
+                    session, environment, session.branch, command
                 )
-            async with self.database.begin() as tx:
-                await SessionRepository(tx).remove(session.id)
+            async with self.environments.exclusive(environment.id):
+                return Removed(await self._release(session, environment), torn_down)
+
+    async def _shared(self, session: Session) -> bool:
+        async with self.database.read() as tx:
+            return await SessionRepository(tx).branch_in_use(session)
+
+    async def _release(self, session: Session, environment: Environment) -> Kept | None:
+        kept = None
+        if session.branch is not None and not await self._shared(session):
+            kept = await self.worktrees.release(
+                environment.sandbox, environment.id, session.branch, keep_as=str(session.id)
+            )
+        await self.forget(session)
         return kept
+
+    async def forget(self, session: Session) -> None:
+        """Remove the row of a session that was marked deleted and has nothing in its sandbox."""
+        async with self.database.begin() as tx:
+            await SessionRepository(tx).remove(session.id)

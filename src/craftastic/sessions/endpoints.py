@@ -1,45 +1,46 @@
 """HTTP face of sessions: /api/sessions."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
-from pydantic import Field, PlainSerializer
+from fastapi import APIRouter
+from pydantic import Field
 
 from craftastic.accounts.current_user import CurrentUser
 from craftastic.http.ids import parse_id
-from craftastic.http.wire import Wire, timestamp
+from craftastic.http.wire import Wire
+from craftastic.sessions import _job_endpoints
+from craftastic.sessions._wire import Absent, Sessions, Timestamp
 from craftastic.sessions.service import (
     Session,
-    SessionService,
     SessionStatus,
     SessionType,
     nothing_to_delete,
 )
+from craftastic.worktrees.service import (
+    MAX_PULL_REQUEST,
+    JobStatus,
+    Start,
+    StartKind,
+    start_of,
+)
 
 router = APIRouter(prefix="/api/sessions", tags=["sessions"])
 
-Timestamp = Annotated[datetime, PlainSerializer(timestamp, return_type=str)]
-Absent = Field(None, exclude_if=lambda value: value is None)
-"""For fields that are left out where there is nothing."""
-
-
-def session_service(request: Request) -> SessionService:
-    service: SessionService = request.state.sessions
-    return service
-
-
-Sessions = Annotated[SessionService, Depends(session_service)]
-
 
 class NewSession(Wire):
-    """A session to be made. The working directory follows from the branch; it is not chosen."""
+    """A session to be made. The working directory follows from the branch; it is not chosen.
+
+    At most one of `baseBranch`, `baseCommit` and `pullRequest` says where a new branch begins.
+    """
 
     environment_id: UUID
     name: str | None = Field(None, max_length=400)
     branch: str | None = Field(None, max_length=400)
+    base_branch: str | None = Field(None, max_length=400)
+    base_commit: str | None = Field(None, max_length=64)
+    pull_request: int | None = Field(None, ge=1, le=MAX_PULL_REQUEST)
     working_directory: str | None = Field(None, max_length=4096)
     session_type: SessionType = SessionType.TERMINAL
     agent_id: UUID | None = None
@@ -48,6 +49,15 @@ class NewSession(Wire):
 class SessionChanges(Wire):
     status: SessionStatus | None = None
     name: str | None = Field(None, max_length=400)
+
+
+class StartedFrom(Wire):
+    """What the session's branch was asked to begin from, and the commit that this was."""
+
+    base_branch: str | None = Absent
+    base_commit: str | None = Absent
+    pull_request: int | None = Absent
+    commit: str | None = Absent
 
 
 class SessionView(Wire):
@@ -64,6 +74,7 @@ class SessionView(Wire):
     session_type: SessionType
     git_branch: str | None
     reason: str | None = Absent
+    started_from: StartedFrom | None = Absent
 
 
 class SessionList(Wire):
@@ -108,11 +119,33 @@ class KeptView(Wire):
     path: str | None = Absent
 
 
+class TeardownView(Wire):
+    """How the worktree's teardown ended, with its last words."""
+
+    status: JobStatus
+    exit_code: int | None = Absent
+    reason: str | None = Absent
+    log: str
+
+
 class DeletedAnswer(Wire):
     success: Literal[True] = True
     message: str = "Session deleted successfully"
     kept: KeptView | None = Absent
     pending: bool | None = Absent
+    teardown: TeardownView | None = Absent
+
+
+def _started_from(start: Start | None) -> StartedFrom | None:
+    match start:
+        case None:
+            return None
+        case Start(kind=StartKind.BRANCH):
+            return StartedFrom(base_branch=start.ref, commit=start.commit)
+        case Start(kind=StartKind.COMMIT):
+            return StartedFrom(base_commit=start.ref, commit=start.commit)
+        case _:
+            return StartedFrom(pull_request=int(start.ref), commit=start.commit)
 
 
 def session_view(session: Session) -> SessionView:
@@ -130,6 +163,7 @@ def session_view(session: Session) -> SessionView:
         session_type=session.session_type,
         git_branch=session.branch,
         reason=session.reason,
+        started_from=_started_from(session.start),
     )
 
 
@@ -141,6 +175,7 @@ async def create_session(body: NewSession, caller: CurrentUser, sessions: Sessio
         body.environment_id,
         name=body.name,
         branch=body.branch,
+        start=start_of(body.base_branch, body.base_commit, body.pull_request),
         session_type=body.session_type,
         agent_id=body.agent_id,
     )
@@ -225,4 +260,10 @@ async def delete_session(session_id: str, caller: CurrentUser, sessions: Session
     return DeletedAnswer(
         kept=None if deleted.kept is None else KeptView.model_validate(deleted.kept),
         pending=True if deleted.pending else None,
+        teardown=None
+        if deleted.teardown is None
+        else TeardownView.model_validate(deleted.teardown),
     )
+
+
+router.include_router(_job_endpoints.router)

@@ -36,8 +36,24 @@ from craftastic.sessions._availability import (
     refuse_taken,
     tmux_name,
 )
+from craftastic.sessions._begin import NOTHING_MADE, branch_of
+from craftastic.sessions._jobs import (
+    CommandNotFound,
+    CommandState,
+    CommandStates,
+    SessionJobs,
+    SetupNotDefined,
+    SetupState,
+)
 from craftastic.sessions._lists import SessionLists
 from craftastic.sessions._model import Session, SessionStatus, SessionType
+from craftastic.sessions._preparation import (
+    Mask,
+    Teardown,
+    Variables,
+    no_mask,
+    no_variables,
+)
 from craftastic.sessions._repository import (
     Counts,
     NewSession,
@@ -51,6 +67,7 @@ from craftastic.worktrees.service import (
     WORKSPACE,
     Kept,
     RepositoryMissing,
+    Start,
     WorktreeService,
     branch_key,
     check_branch,
@@ -59,14 +76,21 @@ from craftastic.worktrees.service import (
 
 __all__ = [
     "BranchInUse",
+    "CommandNotFound",
+    "CommandState",
+    "CommandStates",
     "Counts",
     "Session",
+    "SessionJobs",
     "SessionLists",
     "SessionNameTaken",
     "SessionNotFound",
     "SessionService",
     "SessionStatus",
     "SessionType",
+    "SetupNotDefined",
+    "SetupState",
+    "Teardown",
     "TooManySessions",
     "nothing_to_delete",
 ]
@@ -99,10 +123,12 @@ class Deletion:
     Args:
         kept: Work that would have been lost, and where it is.
         pending: The sandbox could not be asked; the rest is done when it can.
+        teardown: How the worktree's teardown ended; None where it has none.
     """
 
     kept: Kept | None
     pending: bool
+    teardown: Teardown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +152,8 @@ class SessionService:
     Args:
         max_per_environment: Living sessions that one environment may have.
         agent_exists: Tells whether the owner has an agent.
+        variables: Gives what the shells and jobs of an environment have in their environment.
+        mask: Gives what takes the secrets of an environment out of texts that are shown.
     """
 
     database: Database
@@ -135,6 +163,13 @@ class SessionService:
     clock: Clock
     max_per_environment: int = 64
     agent_exists: Callable[[UserId, UUID], Awaitable[bool]] = _no_agent
+    variables: Variables = no_variables
+    mask: Mask = no_mask
+
+    @property
+    def jobs(self) -> SessionJobs:
+        """Return the setups and commands of sessions' worktrees."""
+        return SessionJobs(self.get_owned, self.worktrees.jobs, self.variables, self.mask)
 
     async def create(
         self,
@@ -143,10 +178,14 @@ class SessionService:
         *,
         name: str | None = None,
         branch: str | None = None,
+        start: Start | None = None,
         session_type: SessionType = SessionType.TERMINAL,
         agent_id: UUID | None = None,
     ) -> Session:
         """Create a session with its worktree and tmux session; all survive the server.
+
+        A branch that does not exist begins at `start`, else at the environment's branch; that of a
+        pull request is called `pr-NUMBER` unless it is named.
 
         Waits for the environment's sandbox and clone. The row is committed before anything is
         made, so a crash in between leaves a session that the reconciler finishes; a failure
@@ -156,9 +195,11 @@ class SessionService:
             EnvironmentNotFound: The environment is absent, deleted or somebody else's.
             EnvironmentInError, EnvironmentNotReady, CloneFailed: It cannot take sessions now.
             AgentNotFound: The agent is absent or somebody else's.
-            BadName, BadBranchName: As named.
+            BadName, BadBranchName, BadBase: As named.
             SessionNameTaken, BranchInUse: A living session has it, or a branch that is in the way.
             TooManySessions: The environment has as many living sessions as it may have.
+            BaseNotFound, BaseAmbiguous, BaseUnreachable: There is no one commit to begin at.
+            BranchExists: The branch is there, and stands elsewhere than at `start`.
             WorktreeRefused: git would not check the branch out.
             RuntimeUnavailable, SandboxExhausted: The sandbox could not be asked.
         """
@@ -167,10 +208,18 @@ class SessionService:
         if is_agent and agent_id is not None and not await self.agent_exists(owner, agent_id):
             raise AgentNotFound("Agent not found")
         session = await self._insert(
-            environment, name=name, branch=branch, session_type=session_type, agent_id=agent_id
+            environment,
+            name=name,
+            branch=branch_of(branch, start, environment),
+            start=start,
+            session_type=session_type,
+            agent_id=agent_id,
         )
         try:
             return await self._make_recovering(owner, session, environment)
+        except NOTHING_MADE:
+            await self._undo(owner, session, made=False)
+            raise
         except CraftasticError:
             await self._undo(owner, session)
             raise
@@ -287,7 +336,8 @@ class SessionService:
         if environment.status is not EnvironmentStatus.RUNNING:
             return Deletion(None, pending=True)
         try:
-            return Deletion(await self._steps.remove(session, environment), pending=False)
+            removed = await self._steps.remove(session, environment)
+            return Deletion(removed.kept, pending=False, teardown=removed.teardown)
         except CraftasticError as error:
             log.warning("session not removed yet", session=str(session.id), reason=error.message)
             return Deletion(None, pending=True)
@@ -338,6 +388,11 @@ class SessionService:
         async with self.database.begin() as tx:
             await SessionRepository(tx).detach_all(self.clock.now())
 
+    async def branches_of(self, environment_id: UUID) -> set[str]:
+        """Return the branches of all sessions of an environment that are not deleted."""
+        async with self.database.read() as tx:
+            return await SessionRepository(tx).branches(environment_id)
+
     async def count(self, owner: UserId) -> Counts:
         """Count the owner's sessions by status."""
         async with self.database.read() as tx:
@@ -386,6 +441,8 @@ class SessionService:
             worktrees=self.worktrees,
             tmux=self.tmux,
             clock=self.clock,
+            variables=self.variables,
+            mask=self.mask,
         )
 
     async def _live(self, owner: UserId, environment_id: UUID) -> list[Session]:
@@ -399,6 +456,7 @@ class SessionService:
         *,
         name: str | None,
         branch: str | None,
+        start: Start | None,
         session_type: SessionType,
         agent_id: UUID | None,
     ) -> Session:
@@ -416,6 +474,7 @@ class SessionService:
             else WORKSPACE,
             session_type=session_type,
             agent_id=agent_id,
+            start=start,
             created_at=now,
         )
         milliseconds = int(now.timestamp() * 1000)
@@ -450,12 +509,15 @@ class SessionService:
         environment = await self.environments.ready(owner, environment.id)
         return await self._steps.make(session, environment)
 
-    async def _undo(self, owner: UserId, session: Session) -> None:
+    async def _undo(self, owner: UserId, session: Session, *, made: bool = True) -> None:
         """Leave nothing of a session that could not be made, now or as soon as that is possible."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(UNDO_TIMEOUT_S):
             try:
                 async with self.database.begin() as tx:
                     await SessionRepository(tx).bury(session.id, self.clock.now())
+                if not made:
+                    await self._steps.forget(session)
+                    return
                 environment = await self.environments.get_owned(owner, session.environment_id)
                 if environment.status is EnvironmentStatus.RUNNING:
                     await self._steps.remove(session, environment)

@@ -15,7 +15,6 @@ import anyio
 from craftastic.errors import Conflict, CraftasticError, Unavailable
 from craftastic.runtimes.base import (
     GATEWAY_HOST,
-    HOME,
     Progress,
     Report,
     RunResult,
@@ -30,32 +29,88 @@ from craftastic.worktrees._branches import (
     branch_key,
     check_branch,
     conflicting,
-    encode_branch,
+)
+from craftastic.worktrees._config import WorktreeConfig, WorktreeConfigInvalid, is_command_name
+from craftastic.worktrees._jobs import (
+    COMMAND_PREFIX,
+    MAX_LOG_BYTES,
+    SETUP,
+    Job,
+    JobNotStarted,
+    JobRunning,
+    JobStatus,
+    Look,
+    Place,
+    WorktreeJobs,
+    WorktreeMissing,
+)
+from craftastic.worktrees._paths import (
+    WORKSPACE,
+    repository_path,
+    worktree_path,
+    worktrees_path,
 )
 from craftastic.worktrees._progress import CloneOutput, readable
+from craftastic.worktrees._starts import (
+    COMMIT,
+    MAX_PULL_REQUEST,
+    BadBase,
+    BaseAmbiguous,
+    BaseNotFound,
+    BaseUnreachable,
+    BranchExists,
+    Start,
+    StartKind,
+    start_of,
+)
 
 __all__ = [
+    "COMMAND_PREFIX",
+    "MAX_LOG_BYTES",
+    "MAX_PULL_REQUEST",
+    "PRELUDE",
+    "SETUP",
     "WORKSPACE",
+    "BadBase",
     "BadBranchName",
+    "BaseAmbiguous",
+    "BaseNotFound",
+    "BaseUnreachable",
     "BranchConflict",
+    "BranchExists",
     "BranchInUseElsewhere",
     "CloneFailed",
     "Cloned",
+    "Job",
+    "JobNotStarted",
+    "JobRunning",
+    "JobStatus",
     "Kept",
+    "Look",
+    "Place",
     "RepositoryBusy",
     "RepositoryCorrupt",
     "RepositoryMissing",
+    "Start",
+    "StartKind",
     "Unsaved",
+    "Worktree",
+    "WorktreeConfig",
+    "WorktreeConfigInvalid",
+    "WorktreeJobs",
+    "WorktreeMissing",
     "WorktreeRefused",
     "WorktreeService",
     "branch_key",
     "check_branch",
     "conflicting",
+    "is_command_name",
     "repository_path",
+    "start_of",
     "worktree_path",
+    "worktrees_path",
 ]
 
-WORKSPACE = f"{HOME}/workspace"
 REFUSED = 40
 ENSURE_TIMEOUT_S = 300.0
 RELEASE_TIMEOUT_S = 120.0
@@ -117,6 +172,10 @@ REFUSALS: dict[str, type[CraftasticError]] = {
     "busy": RepositoryBusy,
     "repository_missing": RepositoryMissing,
     "repository_corrupt": RepositoryCorrupt,
+    "base_missing": BaseNotFound,
+    "base_ambiguous": BaseAmbiguous,
+    "base_unreachable": BaseUnreachable,
+    "branch_exists": BranchExists,
 }
 
 
@@ -152,6 +211,21 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Worktree:
+    """A worktree that is there.
+
+    Args:
+        path: Inside the sandbox.
+        fresh: It is new, and the session has not prepared it yet.
+        start: The commit that its branch began at, where a base was asked for.
+    """
+
+    path: str
+    fresh: bool = False
+    start: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Unsaved:
     """A branch's work that is nowhere but in the sandbox."""
 
@@ -160,25 +234,12 @@ class Unsaved:
     unpushed: int
 
 
-def repository_path(environment_id: UUID) -> str:
-    """Return the bare repository of an environment, as paths are inside its sandbox."""
-    return f"{HOME}/.craftastic/repos/{environment_id}"
-
-
-def worktrees_path(environment_id: UUID) -> str:
-    return f"{HOME}/.craftastic/worktrees/{environment_id}"
-
-
-def worktree_path(environment_id: UUID, branch: str) -> str:
-    """Return the worktree of a branch, as paths are inside the sandbox."""
-    return f"{worktrees_path(environment_id)}/{encode_branch(branch)}"
-
-
 def _script(name: str) -> str:
     folder = files("craftastic.worktrees") / "scripts"
     return (folder / "prelude.sh").read_text() + (folder / f"{name}.sh").read_text()
 
 
+PRELUDE = (files("craftastic.worktrees") / "scripts" / "prelude.sh").read_text()
 SCRIPTS = {name: _script(name) for name in ("clone", "ensure", "release", "unsaved", "identify")}
 
 
@@ -250,16 +311,32 @@ class WorktreeService:
             )
         return _cloned(bytes(answer), output.said)
 
+    @property
+    def jobs(self) -> WorktreeJobs:
+        """Return what prepares worktrees and runs commands in them."""
+        return WorktreeJobs(self.runtimes)
+
     async def ensure(
-        self, sandbox: SandboxRef, environment_id: UUID, branch: str, base: str
-    ) -> str:
-        """Make the worktree of a branch unless it is there, and return its path inside.
+        self,
+        sandbox: SandboxRef,
+        environment_id: UUID,
+        branch: str,
+        base: str,
+        *,
+        session_id: UUID | None = None,
+        start: Start | None = None,
+    ) -> Worktree:
+        """Make the worktree of a branch unless it is there.
 
         An existing branch is checked out, one of the remote is followed, a new one begins at
-        `base` of the remote, else at its default branch, main, master, or the first one.
+        `start`, or without it at `base` of the remote, else at its default branch, main, master, or
+        the first one. A start is looked for in the clone, and fetched where it is not there. Until
+        it has a commit, a branch that exists and stands elsewhere is refused.
 
         Raises:
             BadBranchName: The branch's name is not allowed.
+            BaseNotFound, BaseAmbiguous, BaseUnreachable: There is no one commit to begin at.
+            BranchExists: The branch is there, and stands elsewhere than at `start`.
             WorktreeRefused: git would not; its subclasses say which case.
             RepositoryMissing: The sandbox has no finished clone.
             RepositoryCorrupt: git cannot read the clone.
@@ -267,7 +344,6 @@ class WorktreeService:
         """
         check_branch(branch)
         path = worktree_path(environment_id, branch)
-        aside = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
         result = await self._runtime(sandbox).run(
             sandbox,
             _argv(
@@ -277,13 +353,21 @@ class WorktreeService:
                 path,
                 branch,
                 base,
-                aside,
+                f"{datetime.now(UTC):%Y%m%dT%H%M%S}",
+                "" if session_id is None else str(session_id),
+                *_start_arguments(start),
             ),
             timeout_s=ENSURE_TIMEOUT_S,
             max_output_bytes=MAX_ANSWER_BYTES,
         )
-        _answer(result, WorktreeRefused(f"git would not check branch '{branch}' out."))
-        return path
+        refused = WorktreeRefused(f"git would not check branch '{branch}' out.")
+        answer = _answer(result, refused)
+        commit = answer.get("start", "")
+        return Worktree(
+            path,
+            fresh=answer.get("fresh") == "yes",
+            start=commit if COMMIT.fullmatch(commit) else None,
+        )
 
     async def release(
         self, sandbox: SandboxRef, environment_id: UUID, branch: str, *, keep_as: str
@@ -383,6 +467,12 @@ class WorktreeService:
             unpushed=_count(answer.get("unpushed", "0")),
             path=answer.get("path"),
         )
+
+
+def _start_arguments(start: Start | None) -> tuple[str, str, str]:
+    if start is None:
+        return "", "", ""
+    return start.kind.value, start.ref, "yes" if start.commit is None else "no"
 
 
 def _identity(text: str) -> str:

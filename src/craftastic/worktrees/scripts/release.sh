@@ -1,9 +1,12 @@
-# repository, folder of all worktrees, worktree, branch, name to keep work as, snapshot|whole.
-# Removes the worktree. What is only in it is kept: as a commit under refs/craftastic/kept/, or, where
+# repository, folder of all worktrees, worktree, branch, session, snapshot|whole.
+# Removes the worktree. What is only in it is kept: as a commit refs/craftastic/kept/SESSION, or, where
 # git cannot hold it, as the folder that it is.
 repo=$1 root=$2 path=$3 branch=$4 name=$5 how=$6
 [ -d "$repo" ] || mkdir -p -- "$repo"
 lock 60
+# What only this session needed: the state of its jobs, and where its branch began.
+rm -rf -- "$HOME/.craftastic/jobs/$name"
+if sound; then g --git-dir="$repo" update-ref -d "refs/craftastic/start/$name" 2>/dev/null || true; fi
 if [ ! -e "$path" ] && [ ! -L "$path" ]; then
 	if sound; then g --git-dir="$repo" worktree prune; fi
 	drop_empty_parents
