@@ -14,19 +14,29 @@ from fastapi import FastAPI
 from craftastic import __version__
 from craftastic.accounts import endpoints as accounts_endpoints
 from craftastic.accounts.service import AccountService, access_tokens
+from craftastic.audit.service import AuditService
 from craftastic.clock import SystemClock
+from craftastic.credentials.service import CredentialService, has_secrets
 from craftastic.database import Database
 from craftastic.environments import container_endpoints
 from craftastic.environments import endpoints as environments_endpoints
 from craftastic.environments.service import EnvironmentService
 from craftastic.errors import CraftasticError
-from craftastic.gateway.app import build_gateway, upstream_check
+from craftastic.gateway.app import build_gateway, upstream_check, upstream_origin
 from craftastic.gateway.listener import GatewayListener
+from craftastic.git import endpoints as git_endpoints
+from craftastic.git.service import GitService
+from craftastic.githosts import endpoints as githosts_endpoints
+from craftastic.githosts.service import GitHostService
+from craftastic.github import endpoints as github_endpoints
+from craftastic.github.service import GitHubService, open_client
 from craftastic.http import errors as http_errors
 from craftastic.http import health, middleware
 from craftastic.keys import Keys, load_keys
 from craftastic.metrics import Metrics
 from craftastic.migrations import runner
+from craftastic.pushes import endpoints as pushes_endpoints
+from craftastic.pushes.service import PushService
 from craftastic.reconcile import endpoints as reconcile_endpoints
 from craftastic.reconcile.service import Reconciler, ReconcileService, standard_reconcilers
 from craftastic.runtimes.base import Runtime, RuntimeUnavailable
@@ -38,6 +48,8 @@ from craftastic.settings import Settings, load_settings
 from craftastic.terminals import endpoints as terminals_endpoints
 from craftastic.terminals.service import TerminalService
 from craftastic.tmux.service import TmuxService
+from craftastic.variables import endpoints as variables_endpoints
+from craftastic.variables.service import VariableService
 from craftastic.worktrees.service import WorktreeService
 
 Step = Callable[[], Awaitable[None]]
@@ -45,6 +57,7 @@ MakeRuntimes = Callable[[Settings, str], Awaitable[Runtimes]]
 
 PREPARE_RETRY_S = 15.0
 FORGET_INTERVAL_S = 3600.0
+GITHUB_INTERVAL_S = 60.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -56,6 +69,11 @@ class State(TypedDict):
     metrics: Metrics
     accounts: AccountService
     environments: EnvironmentService
+    variables: VariableService
+    git_hosts: GitHostService
+    github: GitHubService
+    pushes: PushService
+    git: GitService
     sessions: SessionService
     terminals: TerminalService
     reconcile: ReconcileService
@@ -102,6 +120,11 @@ def build_app(
         accounts_endpoints.router,
         environments_endpoints.router,
         container_endpoints.router,
+        variables_endpoints.router,
+        githosts_endpoints.router,
+        github_endpoints.router,
+        pushes_endpoints.router,
+        git_endpoints.router,
         sessions_endpoints.router,
         terminals_endpoints.router,
         reconcile_endpoints.router,
@@ -123,12 +146,16 @@ async def running(
     work is cancelled, which leaves intents in the database, and sandboxes go on.
     """
     await anyio.to_thread.run_sync(prepare_data_dir, settings.data_dir)
-    keys = await anyio.to_thread.run_sync(_load_keys, settings)
     await runner.upgrade(settings.sqlalchemy_url)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         database = Database(settings.sqlalchemy_url)
         stack.push_async_callback(database.close)
+        stored = await has_secrets(database)  # then a lost key must not be replaced by a new one
+        keys = await anyio.to_thread.run_sync(_load_keys, settings, not stored)
+        audit = AuditService(database, clock)
+        credentials = CredentialService(database, keys.keyring, clock, audit)
+        await credentials.tell_missing_keys()
         runtimes = await make_runtimes(settings, keys.instance)
         stack.push_async_callback(runtimes.close)
         accounts = AccountService(
@@ -151,9 +178,11 @@ async def running(
             SessionLists(database, clock),
             settings,
             clock,
+            audit,
             check_upstream=upstream_check(settings),
             find_profile=accounts.profile,
         )
+        variables = VariableService(database, credentials, environments, audit, clock)
         sessions = SessionService(
             database,
             environments,
@@ -161,20 +190,34 @@ async def running(
             tmux,
             clock,
             max_per_environment=settings.max_sessions_per_environment,
+            variables=variables.for_session,
+            mask=variables.text_masker,
+        )
+        github, git_hosts = await _git_accounts(stack, credentials, settings)
+        pushes = PushService(database, audit, clock, sessions.branches_of)
+        git = GitService(
+            sessions,
+            environments,
+            worktrees,
+            runtimes,
+            pushes,
+            audit,
+            find_profile=accounts.profile,
+            masker_for=variables.masker,
         )
         terminals = TerminalService(database, runtimes, sessions, accounts, clock, settings)
         reconcile = ReconcileService(
             [
                 *standard_reconcilers(environments, sessions, settings.reconcile_interval_s),
                 Reconciler("accounts", _forget_expired(accounts), FORGET_INTERVAL_S),
+                Reconciler("github", github.reconcile, GITHUB_INTERVAL_S),
+                Reconciler("variables", variables.forget_ownerless, FORGET_INTERVAL_S),
             ],
             clock,
         )
         readiness.add("database", database.ping)
         readiness.add("runtime", lambda: _runtime_answers(runtimes))
-        gateway = build_gateway(settings, environments)
-        stack.push_async_callback(gateway.aclose)
-        listener = GatewayListener(gateway, settings.gateway_port)
+        listener = _gateway_listener(stack, settings, environments, git_hosts, pushes)
 
         background = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(background.cancel_scope.cancel)
@@ -192,11 +235,46 @@ async def running(
             metrics=metrics,
             accounts=accounts,
             environments=environments,
+            variables=variables,
+            git_hosts=git_hosts,
+            github=github,
+            pushes=pushes,
+            git=git,
             sessions=sessions,
             terminals=terminals,
             reconcile=reconcile,
             runtimes=runtimes,
         )
+
+
+def _gateway_listener(
+    stack: AsyncExitStack,
+    settings: Settings,
+    environments: EnvironmentService,
+    git_hosts: GitHostService,
+    pushes: PushService,
+) -> GatewayListener:
+    gateway = build_gateway(settings, environments, credentials=git_hosts, ref_policy=pushes)
+    stack.push_async_callback(gateway.aclose)
+    return GatewayListener(gateway, settings.gateway_port)
+
+
+async def _git_accounts(
+    stack: AsyncExitStack, credentials: CredentialService, settings: Settings
+) -> tuple[GitHubService, GitHostService]:
+    """Make what knows users' GitHub accounts, and their credentials for other git hosts."""
+    database, audit, clock = credentials.database, credentials.audit, credentials.clock
+    http = await stack.enter_async_context(open_client())
+    github = GitHubService(database, credentials, audit, clock, http, settings)
+    return github, GitHostService(
+        database,
+        credentials,
+        github,
+        audit,
+        clock,
+        upstream_origin(settings),
+        github.origin,
+    )
 
 
 def prepare_data_dir(data_dir: Path) -> None:
@@ -206,12 +284,14 @@ def prepare_data_dir(data_dir: Path) -> None:
         data_dir.chmod(0o711)
 
 
-def _load_keys(settings: Settings) -> Keys:
+def _load_keys(settings: Settings, make_encryption_key: bool) -> Keys:
     jwt, encryption = settings.jwt_secret, settings.encryption_key
     return load_keys(
         settings.keys_dir,
         jwt_secret=jwt.get_secret_value() if jwt else None,
         encryption_key=encryption.get_secret_value() if encryption else None,
+        old_encryption_keys=settings.old_encryption_keys,
+        make_encryption_key=make_encryption_key,
     )
 
 

@@ -5,8 +5,16 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -27,11 +35,11 @@ def parse_bytes(value: object) -> object:
 
 
 def split_commas(value: object) -> object:
-    return (
-        [part.strip() for part in value.split(",") if part.strip()]
-        if isinstance(value, str)
-        else value
-    )
+    return _parts(value) if isinstance(value, str) else value
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
@@ -60,6 +68,7 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         populate_by_name=True,
+        hide_input_in_errors=True,  # a key that is refused is a key all the same
     )
 
     host: str = Field("127.0.0.1", description="Address of the API listener.")
@@ -96,6 +105,10 @@ class Settings(BaseSettings):
     encryption_key: SecretStr | None = Field(
         None,
         description="Key of secrets at rest, at least 32 bytes; made once in `keys/` when unset.",
+    )
+    encryption_old_keys: SecretStr | None = Field(
+        None,
+        description="Older keys of secrets at rest, separated by commas: they decrypt only.",
     )
     cors_origin: Words = Field(
         (),
@@ -154,6 +167,43 @@ class Settings(BaseSettings):
     git_idle_timeout_s: float = Field(
         60.0, gt=0, description="Longest silence of an upstream in a git transfer, in seconds."
     )
+    github_client_id: str | None = Field(
+        None,
+        validation_alias=AliasChoices("GITHUB_CLIENT_ID", "CRAFTASTIC_GITHUB_CLIENT_ID"),
+        description="Client id of a GitHub App or OAuth app; without it GitHub is not offered.",
+    )
+    github_client_secret: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("GITHUB_CLIENT_SECRET", "CRAFTASTIC_GITHUB_CLIENT_SECRET"),
+        description="Secret of that app; only used to revoke tokens, and not needed.",
+    )
+    github_app_slug: str | None = Field(
+        None,
+        validation_alias=AliasChoices("GITHUB_APP_SLUG", "CRAFTASTIC_GITHUB_APP_SLUG"),
+        pattern=r"^[A-Za-z0-9-]{1,100}$",
+        description="Name of the GitHub App in its address, for the link that installs it.",
+    )
+    github_url: str = Field(
+        "https://github.com",
+        validation_alias=AliasChoices("GITHUB_URL", "CRAFTASTIC_GITHUB_URL"),
+        description="Where GitHub is, for an Enterprise server of one's own.",
+    )
+    github_api_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("GITHUB_API_URL", "CRAFTASTIC_GITHUB_API_URL"),
+        description="Where its API is; follows from the address of GitHub when unset.",
+    )
+    github_scopes: str = Field(
+        "repo read:user user:email",
+        validation_alias=AliasChoices("GITHUB_SCOPES", "CRAFTASTIC_GITHUB_SCOPES"),
+        pattern=r"^[A-Za-z0-9:_./, -]{0,500}$",
+        description="What an OAuth app asks for; a GitHub App has its own permissions.",
+    )
+    github_webhook_secret: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("GITHUB_WEBHOOK_SECRET", "CRAFTASTIC_GITHUB_WEBHOOK_SECRET"),
+        description="Secret of the GitHub App's webhook; without it the webhook is refused.",
+    )
     registration: Literal["invite", "open", "closed"] = Field(
         "invite", description="Who may register after the first account."
     )
@@ -210,12 +260,65 @@ class Settings(BaseSettings):
             raise ValueError("it must begin with postgresql:// or sqlite:///")
         return value
 
+    @field_validator(
+        "github_client_id",
+        "github_client_secret",
+        "github_webhook_secret",
+        "github_api_url",
+        "github_app_slug",
+        mode="before",
+    )
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return (value.strip() or None) if isinstance(value, str) else value
+
+    @field_validator("github_url", "github_api_url")
+    @classmethod
+    def _web_address(cls, value: str | None, seen: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        schemes = {"https", "http"} if seen.data.get("git_allow_http") else {"https"}
+        if parts.scheme not in schemes:
+            raise ValueError("it must begin with https:// (CRAFTASTIC_GIT_ALLOW_HTTP allows http)")
+        plain = parts.port != 0 and not (parts.query or parts.fragment)  # a wrong port raises
+        if not parts.hostname or "@" in parts.netloc or not plain:
+            raise ValueError("it must have the form https://host")
+        if seen.field_name == "github_url" and parts.path.strip("/"):
+            raise ValueError("it must not have a path")
+        return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
     @field_validator("jwt_secret", "encryption_key")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and len(value.get_secret_value().encode()) < 32:  # noqa: PLR2004
             raise ValueError("a key needs at least 32 bytes")
         return value
+
+    @field_validator("encryption_old_keys")
+    @classmethod
+    def _each_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        keys = _parts(value.get_secret_value()) if value else []
+        if any(len(key.encode()) < 32 for key in keys):  # noqa: PLR2004
+            raise ValueError("each key needs at least 32 bytes")
+        return value
+
+    @property
+    def old_encryption_keys(self) -> list[str]:
+        """Return the older keys as texts; not kept, since what is cached shows in `repr`."""
+        return _parts(
+            self.encryption_old_keys.get_secret_value() if self.encryption_old_keys else ""
+        )
+
+    @cached_property
+    def github_api(self) -> str:
+        """Return the address of GitHub's API, without a trailing slash."""
+        if self.github_api_url is not None:
+            return self.github_api_url
+        scheme, _, host = self.github_url.partition("://")
+        if host == "github.com" or host.endswith(".ghe.com"):
+            return f"{scheme}://api.{host}"
+        return f"{self.github_url}/api/v3"
 
     @cached_property
     def keys_dir(self) -> Path:

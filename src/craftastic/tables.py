@@ -1,10 +1,27 @@
 """Imports every repository so `Base.metadata` is complete; the migrations read it from here."""
 
 from craftastic.accounts import _repository as accounts
+from craftastic.audit import _repository as audit
+from craftastic.credentials import _repository as credentials
 from craftastic.database import Base
 from craftastic.environments import _repository as environments
+from craftastic.githosts import _repository as githosts
+from craftastic.github import _repository as github
+from craftastic.pushes import _repository as pushes
 from craftastic.sessions import _repository as sessions
 from craftastic.terminals import _repository as terminals
+from craftastic.variables import _repository as variables
 
-TABLES = (accounts, environments, sessions, terminals)
+TABLES = (
+    accounts,
+    audit,
+    credentials,
+    github,
+    githosts,
+    environments,
+    variables,
+    sessions,
+    pushes,
+    terminals,
+)
 METADATA = Base.metadata

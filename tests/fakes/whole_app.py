@@ -22,6 +22,7 @@ def whole_settings(folder: Path, database_url: str, **more: object) -> Settings:
             "database_url": database_url,
             "registration": "open",
             "gateway_port": 0,
+            "github_webhook_secret": "the-webhooks-own",
             "sandbox_self_test": False,  # commands in the memory runtime do nothing
             **more,
         }
@@ -63,11 +64,16 @@ async def something_of_everything(
         "/api/sessions", json={"environmentId": environment["id"], "name": "mine"}, headers=owner
     )
     assert session.status_code == 200, session.text
+    host = await client.put(
+        "/api/git/hosts", json={"origin": "https://git.example", "password": "x"}, headers=owner
+    )
+    assert host.status_code == 200, host.text
     return {
         "user_id": me["id"],
         "environment_id": environment["id"],
         "session_id": session.json()["id"],
         "container_id": environment["containerId"],
+        "host_id": host.json()["data"]["host"]["id"],
         "name": "a",
         "branch": "b",
     }

@@ -16,6 +16,7 @@ ABSENT = {
     "session_id": Absent("Session not found", "SESSION_NOT_FOUND"),
     "agent_id": Absent("Agent not found", "AGENT_NOT_FOUND"),
     "container_id": Absent("Container not found", "CONTAINER_NOT_FOUND"),
+    "host_id": Absent("Git host not found", "GIT_HOST_NOT_FOUND"),
     "deployment_id": Absent("Deployment not found", "DEPLOYMENT_NOT_FOUND"),
     "user_id": Absent("User not found", "USER_NOT_FOUND"),
 }
