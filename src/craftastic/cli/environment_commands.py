@@ -1,6 +1,6 @@
 """`craftastic env …`."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -96,6 +96,36 @@ def environment_show(
         found = (await load_names(remote)).environment(environment)
         row = await remote.get(f"/api/environments/{segment(found['id'])}")
         show_one(row, as_json=as_json, quiet=False, fields=ENVIRONMENT_FIELDS)
+
+    with_remote(work)
+
+
+@environments.command("set", short_help="Change its name, or what may be pushed from it.")
+def environment_set(
+    environment: Annotated[str | None, typer.Argument(metavar="[ENVIRONMENT]", help=NAMED)] = None,
+    push_policy: Annotated[
+        Literal["any", "sessions", "none"] | None,
+        typer.Option(
+            help="What may be pushed: anything, its sessions' branches and new ones, or nothing."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Its new name.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Change an environment's name, or what may be pushed from it; the rest stays."""
+    from craftastic.cli.names import load_names
+    from craftastic.cli.remote import segment
+
+    body = {"pushPolicy": push_policy, "name": name}
+    body = {key: value for key, value in body.items() if value is not None}
+    if not body:
+        raise InvalidInput("Say what to change: --push-policy or --name.")
+
+    async def work(remote: Any) -> None:
+        found = (await load_names(remote)).environment(environment)
+        row = await remote.patch(f"/api/environments/{segment(found['id'])}", body)
+        show_one(row, as_json=as_json, quiet=quiet, fields=ENVIRONMENT_FIELDS)
 
     with_remote(work)
 

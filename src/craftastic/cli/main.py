@@ -13,6 +13,10 @@ import typer
 from craftastic import __version__
 from craftastic.cli.environment_commands import environments
 from craftastic.cli.failures import INTERRUPTED, Failure
+from craftastic.cli.git_commands import git
+from craftastic.cli.github_commands import github
+from craftastic.cli.host_commands import hosts
+from craftastic.cli.key_commands import keys
 from craftastic.cli.running import (
     DETACH_KEYS,
     Branch,
@@ -28,6 +32,7 @@ from craftastic.cli.running import (
     with_remote,
 )
 from craftastic.cli.session_commands import sessions
+from craftastic.cli.variable_commands import variables
 from craftastic.errors import CraftasticError, InvalidInput
 
 app = typer.Typer(
@@ -41,6 +46,11 @@ images = typer.Typer(help="The image of Docker sandboxes.", no_args_is_help=True
 app.add_typer(environments, name="env")
 app.add_typer(sessions, name="session")
 app.add_typer(images, name="image")
+app.add_typer(variables, name="var")
+app.add_typer(git)
+app.add_typer(github, name="github")
+app.add_typer(hosts, name="host")
+app.add_typer(keys, name="keys")
 
 
 def main() -> NoReturn:

@@ -124,7 +124,8 @@ def refusal(status: int, body: object) -> CraftasticError:
     message = next(printable(text) for text in texts if isinstance(text, str) and text.strip())
     details = fields.get("details")
     error = category(message)
-    error.details = printable(details) if isinstance(details, str) and details != message else None
+    if isinstance(details, str) and details != message:
+        error.details = "\n".join(printable(line) for line in details.splitlines())
     error.answer = dict(fields)
     return error
 
@@ -183,13 +184,19 @@ class Remote:
             raise Unauthenticated(f"You are not signed in at {self.url}; run `craftastic login`.")
         return found
 
-    async def get(self, path: str) -> Any:
-        return await self._signed("GET", path, None, TIMEOUT_S)
+    async def get(self, path: str, *, timeout_s: float = TIMEOUT_S) -> Any:
+        return await self._signed("GET", path, None, timeout_s)
 
     async def post(
         self, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S
     ) -> Any:
         return await self._signed("POST", path, body, timeout_s)
+
+    async def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        return await self._signed("PUT", path, body, TIMEOUT_S)
+
+    async def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        return await self._signed("PATCH", path, body, TIMEOUT_S)
 
     async def delete(self, path: str) -> Any:
         return await self._signed("DELETE", path, None, CREATE_TIMEOUT_S)

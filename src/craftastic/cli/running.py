@@ -108,6 +108,7 @@ ENVIRONMENT_FIELDS = (
     "cloneStatus",
     "cloneReason",
     "isolation",
+    "pushPolicy",
     "createdAt",
 )
 SESSION_FIELDS = ("id", "name", "status", "gitBranch", "workingDirectory", "createdAt")

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import anyio
 
+from craftastic.cli._ways_on import access_way_on
 from craftastic.cli.names import (
     Names,
     Row,
@@ -114,12 +115,14 @@ async def bring_up(remote: Remote, wanted: Wanted) -> Place:
 
 
 @contextmanager
-def interruption_told() -> Generator[None]:
-    """Say, when Ctrl-C ends the waiting, that the server goes on."""
+def interruption_told(
+    text: str = "Interrupted. What the server has begun goes on; the same command finds it again.",
+) -> Generator[None]:
+    """Say, when Ctrl-C ends the waiting, what that means; the server goes on, where nothing is."""
     try:
         yield
     except anyio.get_cancelled_exc_class():
-        say("Interrupted. What the server has begun goes on; the same command finds it again.")
+        say(text)
         raise
 
 
@@ -129,11 +132,12 @@ async def _add_way_on(remote: Remote, environment: Row, error: CraftasticError) 
         now = await remote.get(f"/api/environments/{segment(environment['id'])}")
         if _clone_failed(now):
             name = printable(now["name"])
+            why = access_way_on(now.get("repositoryUrl") or "", now.get("cloneReason") or "")
             way_on = (
                 f"The environment {name} is there: the same command tries again,"
                 f" `craftastic env rm {name}` removes it."
             )
-            error.details = f"{error.details}\n{way_on}" if error.details else way_on
+            error.details = "\n".join(one for one in (error.details, why, way_on) if one)
 
 
 def _existing(names: Names, wanted: Wanted) -> Row | None:
