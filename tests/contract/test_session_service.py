@@ -3,7 +3,8 @@
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ import pytest
 
 from craftastic.database import Database
 from craftastic.environments.service import Environment, EnvironmentNotFound, EnvironmentStatus
-from craftastic.errors import CraftasticError
+from craftastic.errors import CraftasticError, Unavailable
 from craftastic.runtimes.base import SandboxExhausted
 from craftastic.sessions.service import (
     AgentNotFound,
@@ -170,8 +171,9 @@ async def test_a_create_takes_few_statements(
     async with statements(database) as seen:
         await make(shop, plain)
 
-    # The environment's own job may still be at its last words.
-    counted = [one for one in seen if not one.startswith(("BEGIN", "UPDATE environments"))]
+    # The environment's own job may still be at its last words, and tell of them.
+    others = ("BEGIN", "UPDATE environments", "INSERT INTO event")
+    counted = [one for one in seen if not one.startswith(others)]
     lock = 0 if database.is_sqlite else 1
     assert len(counted) == 4 + lock, "\n".join(one[:60] for one in counted)
 
@@ -287,6 +289,80 @@ async def test_deleting_a_session_keeps_what_would_be_lost_and_says_where(
         cloned.sandbox, ["git", "-C", repository, "show", f"{deleted.kept.ref}:b.txt"]
     )
     assert shown.stdout == b"mine\n"
+
+
+async def test_a_worktree_that_a_dead_session_comes_back_to_is_left_alone(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment
+) -> None:
+    dead = await make(shop, cloned, "one", "new")
+    tree = runtime.inside(cloned.id, dead.working_directory)
+    (tree / "mine.txt").write_text("mine\n")
+    await shop.sessions.update(shop.owner, dead.id, status=SessionStatus.DEAD)
+
+    async def unreadable(_owner: UUID, _environment: UUID) -> Mapping[str, str]:
+        raise Unavailable("A variable cannot be read.")
+
+    with pytest.raises(Unavailable):
+        await make(
+            replace(shop, sessions=replace(shop.sessions, variables=unreadable)),
+            cloned, "two", "new",
+        )  # fmt: skip
+    assert (tree / "mine.txt").exists()
+    other = await make(shop, cloned, "two", "new")
+    await shop.sessions.delete(shop.owner, other.id)
+
+    assert (tree / "mine.txt").read_text() == "mine\n"
+    await shop.sessions.revive(shop.owner, dead.id)
+    await shop.sessions.delete(shop.owner, dead.id)
+    assert not tree.exists()
+
+
+async def test_a_session_that_fails_leaves_a_folder_that_was_there_before(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment
+) -> None:
+    first = await make(shop, cloned, "one", "new")
+    tree = runtime.inside(cloned.id, first.working_directory)
+    (tree / "inner").mkdir()
+    await runtime.run(cloned.sandbox, ["git", "init", "-q", f"{first.working_directory}/inner"])
+    (tree / "inner" / "x").write_text("mine\n")
+    kept = (await shop.sessions.delete(shop.owner, first.id)).kept
+    assert kept is not None
+    assert kept.path == first.working_directory
+
+    async def unreadable(_owner: UUID, _environment: UUID) -> Mapping[str, str]:
+        raise Unavailable("A variable cannot be read.")
+
+    with pytest.raises(Unavailable):
+        await make(
+            replace(shop, sessions=replace(shop.sessions, variables=unreadable)),
+            cloned, "two", "new",
+        )  # fmt: skip
+
+    assert (tree / "inner" / "x").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("bit", ["--skip-worktree", "--assume-unchanged"])
+async def test_edits_that_git_was_told_to_overlook_are_kept_and_told(
+    shop: Workshop, runtime: ServedRuntime, cloned: Environment, bit: str
+) -> None:
+    made = await make(shop, cloned, "one", "new")
+    path = made.working_directory
+    tree = runtime.inside(cloned.id, path)
+    (file,) = [one for one in tree.iterdir() if one.name != ".git"][:1]
+    await runtime.run(cloned.sandbox, ["git", "-C", path, "update-index", bit, file.name])
+    assert await shop.sessions.worktrees.unsaved(cloned.sandbox, cloned.id) == []
+    file.write_text("my own\n")
+
+    unsaved = await shop.sessions.worktrees.unsaved(cloned.sandbox, cloned.id)
+    deleted = await shop.sessions.delete(shop.owner, made.id)
+
+    assert [one.uncommitted for one in unsaved] == [True]
+    assert deleted.kept is not None
+    repository = f"/home/dev/.craftastic/repos/{cloned.id}"
+    shown = await runtime.run(
+        cloned.sandbox, ["git", "-C", repository, "show", f"{deleted.kept.ref}:{file.name}"]
+    )
+    assert shown.stdout == b"my own\n"
 
 
 async def test_a_deletion_in_a_stopped_environment_is_finished_when_it_runs_again(

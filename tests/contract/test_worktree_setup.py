@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy
 
 from craftastic.database import Database
+from craftastic.environments._work import Work
 from craftastic.environments.service import Environment, EnvironmentStopped
 from craftastic.errors import CraftasticError
 from craftastic.runtimes.base import SandboxExhausted, SandboxGone
@@ -351,6 +352,64 @@ async def test_a_pull_requests_setup_waits_for_somebody_to_ask_for_it(open_rig: 
     assert (home / "stolen").exists()
 
 
+async def test_what_began_from_a_pull_request_stays_a_strangers(open_rig: Open) -> None:
+    rig = await open_rig()
+    theirs = '[worktree]\nsetup = "echo $TOKEN >$HOME/stolen"\n'
+    pulled = rig.upstream.commit("theirs", {CONFIG: theirs}, to="refs/pull/3/head")
+    give_variables(rig)
+    first = await rig.make(None, start_of(None, None, 3))
+    await rig.shop.sessions.delete(rig.shop.owner, first.id)
+
+    for name, branch, start in (
+        ("its branch", "pr-3", None),
+        ("on top of it", "new-1", start_of("pr-3", None, None)),
+        ("its commit", "new-2", start_of(None, pulled, None)),
+    ):
+        made = await rig.shop.sessions.create(
+            rig.shop.owner, rig.environment.id, name=name, branch=branch, start=start
+        )
+        told = await setup_of(rig, made)
+
+        assert told.job.status is JobStatus.NONE, name
+        assert any("pull request" in one for one in told.warnings), name
+        await rig.shop.sessions.delete(rig.shop.owner, made.id)
+    assert not (rig.runtime.home(rig.environment.id) / "stolen").exists()
+
+
+async def test_a_pull_request_that_a_branch_has_taken_in_is_no_strangers(open_rig: Open) -> None:
+    rig = await open_rig()
+    ours = '[worktree]\nsetup = "touch $HOME/ran"\n'
+    rig.upstream.commit("ours", {CONFIG: ours}, to="refs/pull/3/head")
+    await rig.make(None, start_of(None, None, 3))
+    rig.upstream.git("push", "-q", "origin", "ours:refs/heads/taken")
+
+    done = await ended(rig, await rig.make("taken"))
+
+    assert done.job.status is JobStatus.SUCCEEDED
+
+
+async def test_nothing_is_copied_into_a_pull_request(open_rig: Open) -> None:
+    rig, main = await copying(open_rig)
+    (main / ".env").write_text("KEY=1\n")
+    rig.upstream.commit("theirs", {".gitignore": "", "b": ""}, to="refs/pull/3/head")
+
+    made = await rig.make(None, start_of(None, None, 3))
+
+    assert not (rig.tree(made) / ".env").exists()
+
+
+async def test_what_the_new_worktree_does_not_ignore_is_not_copied(open_rig: Open) -> None:
+    rig, main = await copying(open_rig, '".env", "x.local.json"')
+    (main / ".env").write_text("KEY=1\n")
+    (main / "x.local.json").write_text("{}")
+    rig.upstream.commit("open", {".gitignore": "*.local.json\n"})
+
+    made = await rig.make("open")
+
+    assert not (rig.tree(made) / ".env").exists()
+    assert (rig.tree(made) / "x.local.json").exists()
+
+
 # ---- copied files -----------------------------------------------------------------------------
 
 
@@ -557,7 +616,7 @@ async def test_a_worktree_without_a_configuration_costs_no_further_command(
 
     assert not (rig.tree(made) / CONFIG).exists()
     assert len(rig.runtime.calls) - before == 2, "the worktree and the terminal"
-    assert not rig.jobs(made).exists()
+    assert [one.name for one in rig.jobs(made).iterdir()] == ["made"]
 
 
 async def test_a_sandbox_that_answers_nonsense_is_told_of(open_rig: Open) -> None:
@@ -772,6 +831,42 @@ async def test_others_of_the_environment_do_not_wait_for_a_teardown(open_rig: Op
         (home / "go").touch()
 
     assert not rig.tree(made).exists()
+
+
+async def test_another_server_waits_for_a_teardown_that_runs(open_rig: Open) -> None:
+    rig = await open_rig(
+        '[worktree]\nteardown = ["echo begun >>$HOME/trace",'
+        ' "until [ -e $HOME/go ]; do sleep .1; done", "echo done >>$HOME/trace"]'
+    )
+    made = await rig.make("new")
+    home = rig.runtime.home(rig.environment.id)
+    # Locks of its own, as in another process over the same database.
+    other = replace(rig.shop.sessions, environments=replace(rig.shop.environments, work=Work()))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rig.shop.sessions.delete, rig.shop.owner, made.id)
+        await until(holds((home / "trace").exists))
+        async with anyio.create_task_group() as others:
+            others.start_soon(other.reconcile)
+            await until(holds(lambda: waits_for_it(rig, made)))
+            (home / "go").touch()
+
+    assert (home / "trace").read_text() == "begun\ndone\n"
+    assert not rig.tree(made).exists()
+
+
+def holds(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
+    async def asked() -> bool:
+        return condition()
+
+    return asked
+
+
+def waits_for_it(rig: Rig, session: Session) -> bool:
+    """Tell whether two programs in the sandbox wait for the end of the session's teardown."""
+    jobs = f"jobs/{session.id}"
+    lines = (process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"]))
+    return sum("wait" in line and any(jobs in one for one in line) for line in lines) > 1
 
 
 async def test_a_deletion_that_is_finished_later_tears_down_too(

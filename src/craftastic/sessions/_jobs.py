@@ -251,7 +251,7 @@ def _setup(session: Session, look: Look, mask: MaskText) -> SetupState:
     job = look.jobs.get(SETUP, Job())
     command = "\n".join(look.config.setup) or None if job.command is None else job.command
     warnings = [*look.config.warnings, *look.notes]
-    if job.status is JobStatus.NONE and look.config.setup and not is_trusted(session):
+    if job.status is JobStatus.NONE and look.config.setup and not is_trusted(session, look):
         warnings.append(NOT_BY_ITSELF)
     return SetupState(
         job=replace(job, command=None if command is None else mask(command)),

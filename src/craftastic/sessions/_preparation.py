@@ -12,6 +12,7 @@ from craftastic.runtimes.base import SandboxGone
 from craftastic.sessions._model import Session
 from craftastic.worktrees.service import (
     SETUP,
+    TEARDOWN,
     JobRunning,
     JobStatus,
     Look,
@@ -59,12 +60,14 @@ def place_of(session: Session, environment: Environment, branch: str) -> Place:
     return Place(environment.sandbox, environment.id, session.id, path)
 
 
-def is_trusted(session: Session) -> bool:
+def is_trusted(session: Session, look: Look) -> bool:
     """Tell whether the worktree's commands may run without anybody asking for it.
 
-    A pull request's are whoever's it is: they would get the session's variables.
+    A pull request's are whoever's it is, also on a branch that began from one: they would get the
+    session's variables.
     """
-    return session.start is None or session.start.kind is not StartKind.PULL_REQUEST
+    began_here = session.start is None or session.start.kind is not StartKind.PULL_REQUEST
+    return began_here and not look.foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,10 @@ class Preparation:
         place = place_of(session, environment, branch)
         try:
             look = await self.jobs.look(place)
-            await self._copy(place, look, environment)
-            if not look.config.setup or not is_trusted(session):
+            trusted = is_trusted(session, look)
+            if trusted:
+                await self._copy(place, look, environment)
+            if not look.config.setup or not trusted:
                 await self.jobs.prepared(place)
                 return
             await self._start(place, look, environment)
@@ -131,8 +136,11 @@ class Preparation:
         except CraftasticError as error:
             log.warning("jobs not ended", session=str(session.id), reason=_said(error))
             return ()
-        if not is_trusted(session) and SETUP not in look.jobs:
+        if not is_trusted(session, look) and SETUP not in look.jobs:
             return ()
+        teardown = look.jobs.get(TEARDOWN)
+        if teardown is not None and teardown.status in {JobStatus.SUCCEEDED, JobStatus.FAILED}:
+            return ()  # it has run already: whoever did it was cut short after it
         return look.config.teardown
 
     async def tear_down(

@@ -267,14 +267,14 @@ class SessionRepository:
         return {one for one in await self.tx.scalars(statement) if one is not None}
 
     async def branch_in_use(self, session: Session) -> bool:
-        """Tell whether another living session has the session's branch."""
+        """Tell whether another session has the branch: a dead one comes back to its worktree."""
         found = await self.tx.scalar(
             select(SessionRow.id)
             .where(
                 SessionRow.environment_id == session.environment_id,
                 SessionRow.branch_key == session.branch_key,
                 SessionRow.id != session.id,
-                LIVE,
+                SessionRow.deleted.is_(False),
             )
             .limit(1)
         )

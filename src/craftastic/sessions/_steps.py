@@ -226,7 +226,12 @@ class Steps:
         kept = None
         if session.branch is not None and not await self._shared(session):
             kept = await self.worktrees.release(
-                environment.sandbox, environment.id, session.branch, keep_as=str(session.id)
+                environment.sandbox,
+                environment.id,
+                session.branch,
+                keep_as=str(session.id),
+                # What a session that never came to life found there is not its own to remove.
+                only_own=not session.ready and session.reason is None,
             )
         await self.forget(session)
         return kept

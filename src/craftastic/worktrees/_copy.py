@@ -1,8 +1,9 @@
 """The program that copies ignored files into a new worktree, inside a sandbox.
 
 Its text is sent to a `python3` there: it imports nothing of this project. Patterns come as lines of
-its input. What is copied is untracked in the worktree it comes from, ignored by git there, and
-matched by a pattern. Nothing is overwritten, no link is followed, and links are copied as links.
+its input. What is copied is untracked in the worktree it comes from, matched by a pattern, and
+ignored by git there and in the new worktree: a branch that does not ignore a file would soon have
+it in a commit. Nothing is overwritten, no link is followed, and links are copied as links.
 
 Usage: REPOSITORY WORKTREES TARGET PREFERRED JOBS. The source is the worktree PREFERRED if there is
 one, else the oldest of the REPOSITORY's under WORKTREES. What was copied is written to JOBS/copied,
@@ -39,7 +40,9 @@ def main() -> int:
     notes: dict[str, int] = {}
     source = find_source(repository, root, target, preferred)
     if source is not None:
-        copied = copy_all(source, target, wanted(source, jobs, notes), notes)
+        names = within(target, wanted(source, jobs, notes), notes)
+        names = ignored(target, jobs, names, notes)
+        copied = copy_all(source, target, names, notes)
     os.unlink(jobs + b"/patterns")  # noqa: PTH108
     with open(jobs + b"/copied", "wb") as file:  # noqa: PTH123
         file.writelines(name + b"\0" for name in copied)
@@ -69,14 +72,45 @@ def wanted(source: bytes, jobs: bytes, notes: dict[str, int]) -> list[bytes]:
     matched = git(source, [b"ls-files", b"--others", b"--ignored", excludes], os.devnull, notes)
     # A folder is a repository inside this one, which is nobody's to copy.
     names = [name for name in matched if not name.endswith(b"/")]
+    return ignored(source, jobs, names, notes)
+
+
+def ignored(worktree: bytes, jobs: bytes, names: list[bytes], notes: dict[str, int]) -> list[bytes]:
+    """Return the names that git ignores in a worktree."""
     if not names:
         return []
     listed = jobs + b"/listed"
     with open(listed, "wb") as file:  # noqa: PTH123
         file.writelines(name + b"\0" for name in names)
-    ignored = git(source, [b"check-ignore", b"--stdin"], listed, notes)
+    found = git(worktree, [b"check-ignore", b"--stdin"], listed, notes)
     os.unlink(listed)  # noqa: PTH108
-    return ignored
+    return found
+
+
+def within(worktree: bytes, names: list[bytes], notes: dict[str, int]) -> list[bytes]:
+    """Leave out what lies behind a link of the worktree: git would not look at any more names."""
+    kept: list[bytes] = []
+    plain: dict[bytes, bool] = {b"": True}
+    for name in names:
+        folder = b""
+        for part in name.split(b"/")[:-1]:
+            above, folder = folder, folder + b"/" + part
+            if folder not in plain:
+                plain[folder] = plain[above] and is_folder_or_absent(worktree + folder)
+        if plain[folder]:
+            kept.append(name)
+        else:
+            notes["failed"] = notes.get("failed", 0) + 1
+    return kept
+
+
+def is_folder_or_absent(path: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def git(

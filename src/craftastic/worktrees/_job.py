@@ -13,10 +13,11 @@ Values and variables come by the input, as a JSON object: no argument and no fil
 
 Usage:
 start JOBS NAME WORKTREE LIMIT_S    starts a job; 0 for no limit. Input: command, variables.
-wait  JOBS NAME WORKTREE LIMIT_S    the same, waits for its end, and shows it.
+wait  JOBS NAME WORKTREE LIMIT_S    the same, or finds it running; waits for its end, and shows it.
 show  JOBS NAME WORKTREE TAIL       prints a JSON object: the repository's files, all states, and
                                     of NAME the newest TAIL bytes of the log.
-stop  JOBS NAME WORKTREE            ends a job, all of them when NAME is empty, and shows them.
+stop  JOBS NAME WORKTREE            ends a job, all but the teardown when NAME is empty, and shows
+                                    them.
 done  JOBS                          the worktree is not fresh any more.
 """
 
@@ -35,6 +36,8 @@ from pathlib import Path
 from typing import cast
 
 RUNNING, NO_WORKTREE, NOT_STARTED = 41, 42, 43
+TEARDOWN = "teardown"
+GIT_S = 10.0
 MAX_FILE_BYTES = 64 << 10
 MAX_STATE_BYTES = 512 << 10
 MAX_COPIED_BYTES = 256 << 10
@@ -49,6 +52,8 @@ LAST_WORDS_S = 0.2
 SHOWN_AFTER_WAIT = 4096
 POLL_S = 0.05
 PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+PULLS = "refs/remotes/pull/"
+GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 FILES = {"config": ".craftastic/config.toml", "include": ".worktreeinclude"}
 
 
@@ -168,7 +173,7 @@ def start(jobs: Path, name: str, worktree: Path, limit_s: float, *, wait: bool) 
     os.close(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     held = locked(folder)
     if held is None:
-        return RUNNING
+        return ended(jobs, name, worktree, lock) if wait else RUNNING
     ready, tell = os.pipe()
     child = os.fork()
     if child:
@@ -178,9 +183,7 @@ def start(jobs: Path, name: str, worktree: Path, limit_s: float, *, wait: bool) 
             return NOT_STARTED
         if not wait:
             return 0
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-        return show(jobs, name, worktree, SHOWN_AFTER_WAIT)
+        return ended(jobs, name, worktree, lock)
     try:
         detach(tell, held)
         job = Job(folder, worktree, wanted["command"], wanted["variables"], limit_s)
@@ -190,6 +193,13 @@ def start(jobs: Path, name: str, worktree: Path, limit_s: float, *, wait: bool) 
         job.run()
     finally:
         os._exit(0)
+
+
+def ended(jobs: Path, name: str, worktree: Path, lock: Path) -> int:
+    """Wait for a job's end, whoever started it, and show it."""
+    with lock.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+    return show(jobs, name, worktree, SHOWN_AFTER_WAIT)
 
 
 def detach(*kept: int) -> None:
@@ -335,7 +345,8 @@ def signal_group(group: int, number: int) -> bool:
 
 def stop(jobs: Path, name: str) -> None:
     """End jobs and wait until they have ended; all are told before any is waited for."""
-    folders = [jobs / one for one in ([name] if name else names(jobs))]
+    # A teardown is the last thing that a worktree sees: whoever finds one running waits for it.
+    folders = [jobs / one for one in ([name] if name else names(jobs)) if name or one != TEARDOWN]
     running = [one for one in folders if runs(one)]
     for folder in running:
         end(folder, signal.SIGTERM)
@@ -367,7 +378,7 @@ def names(jobs: Path) -> list[str]:
 def show(jobs: Path, name: str, worktree: Path, tail: int) -> int:
     """Print everything that is asked about, in one answer."""
     found = {one: shown(jobs, one, whole=one == name) for one in names(jobs)}
-    answer: dict[str, object] = {"jobs": found}
+    answer: dict[str, object] = {"jobs": found, "foreign": foreign(worktree)}
     for key, path in FILES.items():
         try:
             content = read(worktree / path, MAX_FILE_BYTES + 1)
@@ -383,6 +394,42 @@ def show(jobs: Path, name: str, worktree: Path, tail: int) -> int:
         answer |= {"log": encoded(log), "truncated": not whole}
     sys.stdout.write(json.dumps(answer))
     return 0
+
+
+def foreign(worktree: Path) -> bool:
+    """Tell whether the branch has commits of a pull request that no branch of the remote has.
+
+    True where git does not say.
+    """
+    try:
+        if not git(worktree, "for-each-ref", "--count=1", PULLS):
+            return False
+        known = ("--not", "--glob=refs/remotes/origin/*")
+        ours, theirs, both = (
+            int(git(worktree, "rev-list", "--count", *commits, *known))
+            for commits in (["HEAD"], [f"--glob={PULLS}*"], ["HEAD", f"--glob={PULLS}*"])
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return True
+    return ours + theirs > both
+
+
+def git(worktree: Path, *arguments: str) -> str:
+    """Run git on a worktree and return what it prints.
+
+    Raises:
+        OSError, SubprocessError: It failed.
+    """
+    done = subprocess.run(
+        [*GIT, "-C", worktree, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=GIT_S,
+        check=True,
+        text=True,
+    )
+    return done.stdout.strip()
 
 
 def encoded(content: bytes) -> str:

@@ -102,6 +102,7 @@ class Look:
         truncated: There was more output than the log has.
         copied: Names of the files that the worktree got.
         notes: What was not copied, in plain words.
+        foreign: The branch has commits of a pull request that no branch of the remote has.
     """
 
     config: WorktreeConfig
@@ -110,6 +111,7 @@ class Look:
     truncated: bool = False
     copied: Sequence[str] = ()
     notes: Sequence[str] = ()
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +322,7 @@ class _Answer(_Told):
     notes: Encoded = b""
     log: Encoded = b""
     truncated: bool = False
+    foreign: bool = True
 
 
 def _look(result: RunResult) -> Look:
@@ -337,6 +340,7 @@ def _look(result: RunResult) -> Look:
         truncated=answer.truncated,
         copied=[one.decode(errors="replace") for one in answer.copied.split(b"\0")[:-1]],
         notes=_notes(answer.notes),
+        foreign=answer.foreign,
     )
 
 

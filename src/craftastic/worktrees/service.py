@@ -35,6 +35,7 @@ from craftastic.worktrees._jobs import (
     COMMAND_PREFIX,
     MAX_LOG_BYTES,
     SETUP,
+    TEARDOWN,
     Job,
     JobNotStarted,
     JobRunning,
@@ -70,6 +71,7 @@ __all__ = [
     "MAX_PULL_REQUEST",
     "PRELUDE",
     "SETUP",
+    "TEARDOWN",
     "WORKSPACE",
     "BadBase",
     "BadBranchName",
@@ -370,9 +372,17 @@ class WorktreeService:
         )
 
     async def release(
-        self, sandbox: SandboxRef, environment_id: UUID, branch: str, *, keep_as: str
+        self,
+        sandbox: SandboxRef,
+        environment_id: UUID,
+        branch: str,
+        *,
+        keep_as: str,
+        only_own: bool = False,
     ) -> Kept | None:
         """Remove the worktree of a branch; the branch itself stays. Repeatable.
+
+        With `only_own` it is removed only where the session `keep_as` made it.
 
         Work that is only in the worktree is kept first: uncommitted changes (new files too, ignored
         ones not) and commits that no remote branch has, under `refs/craftastic/kept/<keep_as>`;
@@ -385,11 +395,12 @@ class WorktreeService:
             WorktreeRefused: It could be neither kept nor removed; nothing was.
             SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
         """
+        own = "yes" if only_own else "no"
         try:
-            return await self._release(sandbox, environment_id, branch, keep_as, "snapshot")
+            return await self._release(sandbox, environment_id, branch, keep_as, "snapshot", own)
         except RunTimeout:
             # More than can be written as a commit in the time: the folder stays as it is.
-            return await self._release(sandbox, environment_id, branch, keep_as, "whole")
+            return await self._release(sandbox, environment_id, branch, keep_as, "whole", own)
 
     async def unsaved(self, sandbox: SandboxRef, environment_id: UUID) -> list[Unsaved]:
         """List the work that would be lost with the environment's storage.
@@ -440,7 +451,13 @@ class WorktreeService:
         return self.runtimes[sandbox.runtime]
 
     async def _release(
-        self, sandbox: SandboxRef, environment_id: UUID, branch: str, keep_as: str, how: str
+        self,
+        sandbox: SandboxRef,
+        environment_id: UUID,
+        branch: str,
+        keep_as: str,
+        how: str,
+        own: str,
     ) -> Kept | None:
         result = await self._runtime(sandbox).run(
             sandbox,
@@ -452,6 +469,7 @@ class WorktreeService:
                 branch,
                 keep_as,
                 how,
+                own,
             ),
             timeout_s=RELEASE_TIMEOUT_S,
             max_output_bytes=MAX_ANSWER_BYTES,

@@ -16,15 +16,21 @@ id_of() {
 	g --git-dir="$repo" rev-parse --verify --quiet "$1^{commit}"
 }
 
-# A new worktree is fresh until its session has prepared it, whatever is cut short in between.
+# A new worktree is fresh until its session has prepared it, whatever is cut short in between. That
+# the session made it is noted for good: a session that fails leaves alone what was there before.
 fresh() {
 	[ -n "$session" ] || return 0
-	(umask 077 && mkdir -p -- "$jobs" && : >"$jobs/fresh")
+	(umask 077 && mkdir -p -- "$jobs" && : >"$jobs/made" && : >"$jobs/fresh")
 }
 
 not_fresh() {
 	[ -n "$session" ] || return 0
 	rm -f -- "$jobs/fresh"
+}
+
+not_made() {
+	[ -n "$session" ] || return 0
+	rm -f -- "$jobs/fresh" "$jobs/made"
 	rmdir -- "$jobs" 2>/dev/null || true
 }
 
@@ -175,7 +181,7 @@ done
 check_out() {
 	fresh
 	g --git-dir="$repo" worktree add --quiet "$path" "$branch" >&2 || {
-		not_fresh
+		not_made
 		return 1
 	}
 	answer yes
@@ -241,6 +247,7 @@ esac
 # commit that nothing refers to and is then pointed at the branch that is still to be born.
 empty=$(g --git-dir="$repo" hash-object -w -t tree /dev/null)
 commit=$(g --git-dir="$repo" commit-tree "$empty" -m 'No commit yet')
+fresh
 g --git-dir="$repo" worktree add --quiet --detach "$path" "$commit" >&2
 g -C "$path" symbolic-ref HEAD "refs/heads/$branch"
 answer yes

@@ -12,6 +12,21 @@ g() {
 		"$@" </dev/null 9>&-
 }
 
+# Makes the index that GIT_INDEX_FILE names look at files, where they exist, that it was told to
+# overlook (skip-worktree, assume-unchanged): people keep edits of their own in them.
+look_at_all() {
+	if ! g ls-files -v | grep -q '^[a-zS]'; then return 0; fi
+	overlooked=$GIT_INDEX_FILE.overlooked
+	g ls-files -v -z | sed -z -n 's/^[a-zS] //p' | xargs -0 -r sh -c '
+		for name do
+			if [ -e "$name" ] || [ -L "$name" ]; then printf "%s\0" "$name"; fi
+		done' sh >"$overlooked" || return 1
+	for bit in --no-skip-worktree --no-assume-unchanged; do
+		git -c core.fsmonitor=false update-index -z "$bit" --stdin <"$overlooked" 9>&- || return 1
+	done
+	rm -f -- "$overlooked"
+}
+
 refuse() {
 	printf '%s\n%s\n' "$1" "$2"
 	exit 40

@@ -1,12 +1,16 @@
-# repository, folder of all worktrees, worktree, branch, session, snapshot|whole.
+# repository, folder of all worktrees, worktree, branch, session, snapshot|whole, whether to remove
+# only what this session made (yes or no).
 # Removes the worktree. What is only in it is kept: as a commit refs/craftastic/kept/SESSION, or, where
 # git cannot hold it, as the folder that it is.
-repo=$1 root=$2 path=$3 branch=$4 name=$5 how=$6
+repo=$1 root=$2 path=$3 branch=$4 name=$5 how=$6 only_own=$7
 [ -d "$repo" ] || mkdir -p -- "$repo"
 lock 60
+made=no
+if [ -e "$HOME/.craftastic/jobs/$name/made" ]; then made=yes; fi
 # What only this session needed: the state of its jobs, and where its branch began.
 rm -rf -- "$HOME/.craftastic/jobs/$name"
 if sound; then g --git-dir="$repo" update-ref -d "refs/craftastic/start/$name" 2>/dev/null || true; fi
+if [ "$only_own" = yes ] && [ "$made" = no ]; then exit 0; fi
 if [ ! -e "$path" ] && [ ! -L "$path" ]; then
 	if sound; then g --git-dir="$repo" worktree prune; fi
 	drop_empty_parents
@@ -48,6 +52,7 @@ if [ -z "$staged" ]; then
 	rm -f -- "$index"
 	if [ -n "$head" ]; then g read-tree "$head" || leave; fi
 fi
+look_at_all || leave
 g add --all -- . >/dev/null 2>&1 || leave
 links=$(g ls-files --stage | sed -n 's/^160000 [0-9a-f]* 0	//p')
 if [ -n "$links" ]; then
