@@ -1,6 +1,7 @@
 """Commits through the API: what goes in, as whom, and every way to be refused; real git."""
 
 import base64
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import anyio
 import pytest
 
 from craftastic.database import Database
-from craftastic.git import _committing
+from craftastic.git import _committing, _looking
 from tests.conftest import driver_url
 from tests.fakes.clock import FakeClock
 from tests.fakes.git_rig import GitRig, git_rig
@@ -200,6 +201,80 @@ async def test_a_refusing_hook_is_heard_and_leaves_everything_as_it_was(
     assert await rig.fingerprint() == before
     await rig.post("commit", message="m", noVerify=True, **chosen)
     assert await rig.fingerprint() != before
+
+
+@pytest.mark.parametrize("chosen", [{}, {"files": ["a.txt"]}], ids=str)
+async def test_a_failing_filter_is_not_taken_for_nothing_to_commit(
+    chosen: dict[str, object], rig: GitRig
+) -> None:
+    rig.secrets.words.append("hunter2hunter2")
+    await rig.sh(
+        "echo 'a.txt filter=x' > .gitattributes; git add .gitattributes; git commit -qm attributes;"
+        "echo more >> a.txt; git config filter.x.required true;"
+        "git config filter.x.clean 'echo noise hunter2hunter2 >&2; exit 1'"
+    )
+    before = await rig.sh("git rev-parse HEAD; git ls-files -s; cat a.txt")
+
+    body = await rig.refused(409, "GIT_FAILED", "commit", message="m", **chosen)
+
+    assert "noise ••••••" in body["details"]
+    assert "clean filter 'x' failed" in body["details"]
+    assert await rig.sh("git rev-parse HEAD; git ls-files -s; cat a.txt") == before
+
+
+async def test_a_filter_that_prints_does_not_hide_that_there_is_nothing_to_commit(
+    rig: GitRig,
+) -> None:
+    await rig.sh(
+        "git config filter.x.clean 'echo a note >&2; cat'; echo 'a.txt filter=x' > .gitattributes;"
+        "git add .gitattributes; git commit -qm attributes; touch -d '1 hour ago' a.txt"
+    )
+
+    await rig.refused(409, "NOTHING_TO_COMMIT", "commit", message="m")
+
+
+@pytest.mark.parametrize("before", range(7990, 8020, 3))
+async def test_what_a_hook_printed_is_never_cut_inside_a_secret(before: int, rig: GitRig) -> None:
+    rig.secrets.words.append("hunter2hunter2")
+    await hook(
+        rig,
+        "pre-commit",
+        f"echo first hunter2hunter2 >&2; yes x | head -c {before - 14} >&2; echo >&2; echo end >&2;"
+        " exit 1",
+    )
+    await rig.sh("echo 1 >> a.txt")
+
+    body = await rig.refused(409, "COMMIT_REFUSED", "commit", message="m")
+
+    assert body["details"].endswith("end")
+    assert "unter2" not in body["details"]
+    assert "hunter" not in body["details"]
+
+
+async def test_named_files_are_found_among_more_than_are_looked_at(
+    rig: GitRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_looking, "MAX_CHOSEN_FROM", 50)
+    await rig.sh("mkdir many zz; cd many; seq 1 60 | xargs touch; touch 0 ../zz/new")
+
+    made = await rig.post("commit", message="m", files=["many/0"])
+    for files in (["zz/new"], ["many"]):
+        body = await rig.refused(409, "GIT_FAILED", "commit", message="m", files=files)
+        assert "terminal" in body["details"]
+
+    assert made["data"]["filesChanged"] == 1
+    assert await files_of(rig) == ["A many/0"]
+
+
+async def test_a_flood_of_changes_does_not_hold_up_a_commit_of_named_files(rig: GitRig) -> None:
+    rig.replace_git(
+        """case "$*" in *"status --porcelain"*) yes '? a' | tr '\\n' '\\0'; exit 141;; esac"""
+    )
+    begun = time.process_time()
+
+    await rig.refused(409, "GIT_FAILED", "commit", message="m", files=["b"])
+
+    assert time.process_time() - begun < 5
 
 
 async def test_hooks_see_a_usual_git_and_may_change_message_and_files(rig: GitRig) -> None:

@@ -3,12 +3,15 @@
 import base64
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from time import monotonic, process_time
 from typing import Any
 from uuid import uuid4
 
+import anyio
 import pytest
 
 from craftastic.database import Database
+from craftastic.git._turns import Turns
 from tests.conftest import driver_url
 from tests.fakes.clock import FakeClock
 from tests.fakes.git_http_server import git
@@ -235,6 +238,92 @@ async def test_secrets_of_the_sessions_variables_are_masked_in_a_diff(rig: GitRi
     assert shown["masked"] is True
     assert "hunter2" not in shown["diff"]
     assert "+password = ••••••\n" in shown["diff"]
+
+
+async def test_secrets_of_the_sessions_variables_are_masked_in_commits(rig: GitRig) -> None:
+    rig.secrets.words.append("hunter2hunter2")
+    await rig.commit_typed("n.txt", message="uses hunter2hunter2\n\nthat is hunter2hunter2 here")
+
+    answers = [(await rig.ask("GET", route)).text for route in ("log", "branches", "repo")]
+    made = await rig.post("commit", message="again hunter2hunter2", amend=True)
+
+    (commit,) = (await rig.get("log", limit=1))["commits"]
+    assert not any("hunter2" in one for one in answers)
+    assert "that is •••••• here" in answers[0]
+    assert "uses ••••••" in answers[1]
+    assert made["data"]["summary"] == commit["message"] == "again ••••••"
+
+
+async def test_secrets_are_masked_in_what_git_says_of_a_failure(rig: GitRig) -> None:
+    rig.secrets.words.append("hunter2hunter2")
+    rig.replace_git(
+        'case "$*" in *"status --porcelain"*) yes hunter2hunter2 | head -n 4500 >&2;'
+        " echo 'fatal: hunter2hunter2 is wrong' >&2; exit 3;; esac"
+    )
+
+    body = refusal(await rig.ask("GET", "status"), 409, "GIT_FAILED")
+
+    assert body["details"].endswith("\nfatal: •••••• is wrong")
+    assert "hunter2" not in body["details"]
+
+
+# ---- more than anybody asked for ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("route", "command", "record", "most"),
+    [
+        ("status", "status --porcelain", "? a\\0", 5000),
+        ("log", "log -z", "\\0", 10),
+        ("log", "rev-list", "a\\n", 10),
+        ("branches", "for-each-ref", "r\\0\\0\\0\\0\\0\\0\\0\\0", 5000),
+        ("diff", "--raw", ":000000 100644 0000 aaaa A\\0x\\0", 5000),
+        ("diff", "--numstat", "1\\t1\\tx\\0", 5000),
+    ],
+)
+async def test_a_flood_of_records_holds_up_nobody_and_is_not_passed_on(
+    route: str, command: str, record: str, most: int, rig: GitRig
+) -> None:
+    await rig.get("log")
+    rig.replace_git(
+        f"""case "$*" in *"{command}"*) exec python3 -c 'import os, signal
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+data = b"{record}" * (1 << 16)
+while True: os.write(1, data)';; esac"""
+    )
+    waits: list[float] = []
+    ended = anyio.Event()
+
+    async def watch() -> None:
+        while not ended.is_set():
+            begun = monotonic()
+            await anyio.sleep(0.01)
+            waits.append(monotonic() - begun)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        begun = process_time()
+        answer = await rig.ask("GET", route)
+        took = process_time() - begun
+        ended.set()
+        assert answer.status_code == 200, answer.text
+        assert len(answer.content) < most * 1000
+        assert took < 4
+
+    assert max(waits) < 5
+
+
+async def test_more_looks_at_once_than_there_are_turns_are_refused(rig: GitRig) -> None:
+    rig.use(looking=Turns(1, 1, wait_s=0.1))
+    async with rig.git.looking.take(rig.environment.id, rig.shop.owner):
+        for route in ("status", "diff", "log", "branches", "repo"):
+            body = refusal(await rig.ask("GET", route), 503, "GIT_BUSY")
+            assert "Try again" in body["details"]
+    rig.use(changing=Turns(1, 1, wait_s=0.1))
+    async with rig.git.changing.take(rig.environment.id, rig.shop.owner):
+        for route in ("commit", "push", "pull", "fetch"):
+            await rig.refused(503, "GIT_BUSY", route, message="m")
+        await rig.get("status")
 
 
 async def test_a_diff_that_is_too_long_ends_with_a_whole_line(rig: GitRig) -> None:

@@ -1,16 +1,13 @@
-"""Push, fetch and pull through the API and the real gateway; every refusal is a real one."""
+"""Pushes through the API and the real gateway; every refusal is a real one."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
-import anyio
 import pytest
 
 from craftastic.database import Database
 from craftastic.environments.service import PushPolicy
-from craftastic.git import _pulling
-from craftastic.git._scripts import Place
+from craftastic.git import _pushing
 from tests.conftest import driver_url
 from tests.fakes.clock import FakeClock
 from tests.fakes.git_http_server import git
@@ -231,6 +228,52 @@ async def test_a_push_that_went_elsewhere_is_no_success(rig: GitRig, tmp_path: P
     assert "refs/heads/work" not in rig.upstream.refs()
 
 
+async def test_what_is_already_elsewhere_is_no_success_either(rig: GitRig) -> None:
+    await rig.commit_typed("n.txt")
+    elsewhere = rig.upstream.root / "elsewhere.git"
+    git("clone", "-q", "--bare", str(rig.upstream.bare), str(elsewhere))
+    git("config", "http.receivepack", "true", cwd=elsewhere)
+    await rig.sh('git config remote.origin.pushurl "$1"', rig.server.url("elsewhere.git"))
+    await rig.sh("git push -q origin work")
+
+    for more in ({}, {"setUpstream": False}, {"expectedSha": await rig.head()}):
+        await rig.refused(409, "PUSH_NOT_SEEN", "push", **more)
+
+    assert "refs/heads/work" not in rig.upstream.refs()
+
+
+async def test_a_branch_that_moves_while_it_is_pushed_is_told_as_it_arrived(rig: GitRig) -> None:
+    first = await rig.commit_typed("n.txt")
+    rig.replace_git(
+        'case "$*" in *"--porcelain --no-follow-tags"*)'
+        " /usr/bin/git commit -q --allow-empty -m meanwhile;; esac"
+    )
+
+    pushed = (await rig.post("push"))["data"]
+    again = await rig.refused(409, "BRANCH_MOVED", "push", expectedSha=first)
+
+    assert pushed["commit"] == pushed["updates"][0]["new"] == await rig.head() != first
+    assert rig.upstream.refs()["refs/heads/work"] == pushed["commit"] == again["head"]
+
+
+async def test_a_push_that_arrived_is_told_even_when_its_script_does_not_end(
+    rig: GitRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = await rig.commit_typed("n.txt")
+    monkeypatch.setattr(_pushing, "MARGIN_S", 8.0 - _pushing.PUSH_S)
+    wait = "while [ ! -e ~/go ]; do sleep 0.1; done"
+    rig.replace_git(f'case "$*" in *"branch --quiet --set-upstream-to"*) {wait};; esac')
+
+    pushed = (await rig.post("push"))["data"]
+
+    assert (pushed["commit"], pushed["updates"][0]["outcome"]) == (commit, "ok")
+    await rig.sh("touch ~/go; flock -w 30 $(git rev-parse --git-dir)/craftastic.lock rm ~/go")
+    rig.replace_git(f'case "$*" in *"--porcelain --no-follow-tags"*) {wait};; esac')
+    monkeypatch.setattr(_pushing, "MARGIN_S", 2.0 - _pushing.PUSH_S)
+    await rig.refused(503, "GIT_TIMEOUT", "push")
+    await rig.sh("touch ~/go; flock -w 30 $(git rev-parse --git-dir)/craftastic.lock true")
+
+
 async def test_a_configuration_pushes_no_more_than_was_asked_for(rig: GitRig) -> None:
     await rig.commit_typed("n.txt")
     await rig.sh(
@@ -259,204 +302,3 @@ async def test_pushes_are_on_record(rig: GitRig) -> None:
         ("BRANCH_NOT_FOUND", str(rig.session.id)),
     ]
     assert f"refs/heads/work {ZEROS} {commit} ok" in str(found[0][2])
-
-
-# ---- fetch ----------------------------------------------------------------------------------
-
-
-async def test_a_fetch_brings_the_remotes_branches(rig: GitRig) -> None:
-    old = rig.upstream.refs()["refs/heads/main"]
-    new = rig.upstream.commit({"x.txt": "1"})
-    far = rig.upstream.commit({"y.txt": "1"}, branch="far")
-    head = await rig.head()
-
-    fetched = (await rig.post("fetch"))["data"]
-    again = (await rig.post("fetch"))["data"]
-    git("update-ref", "-d", "refs/heads/far", cwd=rig.upstream.bare)
-    pruned = (await rig.post("fetch"))["data"]
-
-    assert fetched == {
-        "branch": "work",
-        "upstream": "origin/main",
-        "ahead": 0,
-        "behind": 1,
-        "updates": [
-            {"ref": "refs/remotes/origin/far", "old": None, "new": far},
-            {"ref": "refs/remotes/origin/main", "old": old, "new": new},
-        ],
-    }
-    assert again["updates"] == []
-    assert pruned["updates"] == [{"ref": "refs/remotes/origin/far", "old": far, "new": None}]
-    assert await rig.head() == head
-
-
-# ---- pull -----------------------------------------------------------------------------------
-
-
-async def test_a_pull_moves_branch_index_and_files_forward(rig: GitRig) -> None:
-    before = await rig.head()
-    new = rig.upstream.commit({"x/y.txt": "1\n", "a.txt": "changed\n"})
-    await rig.sh("echo mine >> b.txt; echo st >> c.txt; git add c.txt; echo u > untracked")
-    mine = await rig.sh("git status --porcelain")
-
-    pulled = await rig.post("pull")
-    again = await rig.post("pull")
-
-    assert pulled["data"] == {
-        "branch": "work",
-        "upstream": "origin/main",
-        "before": before,
-        "after": new,
-        "updated": True,
-        "commits": 1,
-    }
-    assert (again["data"]["updated"], again["data"]["commits"]) == (False, 0)
-    assert await rig.head() == new
-    assert await rig.sh("cat a.txt x/y.txt") == "changed\n1"
-    assert await rig.sh("git status --porcelain") == mine
-    assert await rig.sh("git rev-parse ORIG_HEAD HEAD@{1}") == f"{before}\n{before}"
-
-
-async def test_diverged_branches_are_rebased_only_when_asked(rig: GitRig) -> None:
-    await rig.commit_typed("m1.txt", message="mine 1")
-    await rig.commit_typed("m2.txt", message="mine 2")
-    theirs = rig.upstream.commit({"t.txt": "1\n"})
-    await rig.sh("echo wip >> a.txt; echo u > untracked; git add -N untracked")
-    before = await rig.fingerprint()
-
-    body = await rig.refused(409, "PULL_DIVERGED", "pull")
-    same = await rig.fingerprint()
-    pulled = await rig.post("pull", mode="rebase")
-
-    assert (body["ahead"], body["behind"]) == (2, 1)
-    assert same == before
-    assert pulled["data"]["commits"] == 1
-    assert await rig.sh("git log -3 --format=%s") == "mine 2\nmine 1\nchange"
-    assert await rig.sh("git rev-parse HEAD~2") == theirs
-    assert await rig.sh("git log -1 '--format=%an, %cn'") == "A Person, Ada Lovelace"
-    assert await rig.sh("cat m2.txt t.txt; tail -1 a.txt") == "x\n1\nwip"
-    assert await rig.sh("git worktree list | wc -l") == "2"
-    assert await rig.sh("ls -A ..") == "work"
-
-
-@pytest.mark.parametrize("mode", ["ff-only", "rebase"])
-async def test_changes_that_are_not_committed_are_never_overwritten(mode: str, rig: GitRig) -> None:
-    if mode == "rebase":
-        await rig.commit_typed("m.txt")
-    rig.upstream.commit({"a.txt": "theirs\n", "new.txt": "theirs\n", "d/e": "1\n", "f": "1\n"})
-    for change, names in (
-        ("echo mine >> a.txt", ["a.txt"]),
-        ("echo mine >> a.txt; git add a.txt", ["a.txt"]),
-        ("echo mine > new.txt", ["new.txt"]),
-        ("echo new.txt > .gitignore; echo mine > new.txt", ["new.txt"]),
-        ("echo mine > d", ["d"]),
-        ("echo d > .gitignore; ln -s /nowhere d", ["d"]),
-        ("echo f > .gitignore; mkdir f; echo mine > f/g", ["f/g"]),
-        ("mkdir f; echo mine > f/g", ["f/g"]),
-    ):
-        await rig.sh(change)
-        before = await rig.fingerprint()
-
-        body = await rig.refused(409, "UNCOMMITTED_CHANGES", "pull", mode=mode)
-
-        assert body["files"] == names, change
-        assert await rig.fingerprint() == before, change
-        await rig.sh("git reset -q --hard; git clean -qfdx")
-
-
-async def test_a_conflict_leaves_everything_as_it_was(rig: GitRig) -> None:
-    await rig.commit_typed("a.txt", "mine\n")
-    rig.upstream.commit({"a.txt": "theirs\n"})
-    await rig.sh("echo wip >> b.txt; echo st >> c.txt; git add c.txt; echo u > untracked")
-    before = await rig.fingerprint()
-
-    body = await rig.refused(409, "PULL_CONFLICT", "pull", mode="rebase")
-
-    assert body["files"] == ["a.txt"]
-    assert await rig.fingerprint() == before
-    assert (await rig.get("status"))["operation"] is None
-    assert await rig.sh("git worktree list | wc -l") == "2"
-
-
-async def test_a_pull_that_is_cancelled_at_any_step_is_done_or_not_done(
-    rig: GitRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await rig.commit_typed("m.txt")
-    rig.upstream.commit({"a.txt": "theirs\n", "t.txt": "1\n"})
-    await rig.sh("echo wip >> b.txt; echo u > untracked")
-    before = await rig.fingerprint()
-    run = Place.run
-
-    for step in ("fetch", "combine", "move"):
-        begun = anyio.Event()
-
-        async def noted(
-            place: Place,
-            name: str,
-            *rest: Any,
-            begun: anyio.Event = begun,
-            step: str = step,
-            **more: Any,
-        ) -> Any:
-            if name == step:
-                begun.set()
-            return await run(place, name, *rest, **more)
-
-        monkeypatch.setattr(Place, "run", noted)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lambda: rig.ask("POST", "pull", json={"mode": "rebase"}))
-            await begun.wait()
-            tasks.cancel_scope.cancel()
-        monkeypatch.setattr(Place, "run", run)
-
-        if step != "move":
-            assert await rig.fingerprint() == before, step
-    assert await rig.sh("git log -2 --format=%s") == "typed\nchange"
-    assert await rig.sh("git status --porcelain") == "M b.txt\n?? untracked"
-
-
-async def test_a_pull_that_takes_too_long_changes_nothing(
-    rig: GitRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_pulling, "COMBINE_S", 1)
-    await rig.commit_typed("a.txt", "mine\n")
-    rig.upstream.commit({"a.txt": "theirs\n"})
-    await rig.sh(
-        "echo 'a.txt merge=slow' > $(git rev-parse --git-common-dir)/info/attributes;"
-        "git config merge.slow.driver 'sleep 300'"
-    )
-    before = await rig.fingerprint()
-
-    await rig.refused(503, "GIT_TIMEOUT", "pull", mode="rebase")
-
-    assert await rig.fingerprint() == before
-    assert await rig.sh("git worktree list | wc -l") == "2"
-
-
-async def test_where_a_pull_makes_no_sense_it_says_why(rig: GitRig) -> None:
-    await rig.sh("git branch --unset-upstream")
-    await rig.refused(409, "NO_UPSTREAM", "pull")
-    await rig.refused(400, "INVALID_INPUT", "pull", mode="merge")
-    await rig.sh("git checkout -q --detach")
-    await rig.refused(409, "NOT_ON_BRANCH", "pull")
-    await rig.sh("git checkout -q work")
-    await rig.commit_typed("a.txt", "mine\n")
-    await rig.sh("git checkout -q -b other HEAD~1")
-    await rig.commit_typed("a.txt", "other\n")
-    await rig.sh("git merge work || true")
-    before = await rig.fingerprint()
-
-    await rig.refused(409, "OPERATION_IN_PROGRESS", "pull")
-
-    assert await rig.fingerprint() == before
-
-
-async def test_a_branch_without_a_commit_is_pulled_into(rig: GitRig) -> None:
-    await rig.sh("git checkout -q --orphan fresh; git rm -rqf .; git branch -u origin/main || true")
-    rig.upstream.commit({"x.txt": "1\n"}, branch="fresh")
-
-    pulled = (await rig.post("pull"))["data"]
-
-    assert (pulled["before"], pulled["updated"]) == (None, True)
-    assert await rig.head() == pulled["after"]
-    assert await rig.sh("git status --porcelain; ls") != ""

@@ -22,7 +22,7 @@ from craftastic.git.service import GitService, Masker
 from craftastic.http import errors, middleware
 from craftastic.metrics import Metrics
 from craftastic.pushes.service import PushService
-from craftastic.runtimes.base import Runtime
+from craftastic.runtimes.base import HOME, Runtime
 from craftastic.runtimes.memory import MemoryRuntime
 from craftastic.sessions.service import Session
 from tests.fakes.asgi import client_of
@@ -127,9 +127,12 @@ class GitRig:
 
     def take_at_most(self, looking_s: int) -> None:
         """Let what only looks take less time."""
-        self.client = app_of(
-            {"accounts": Accounts(), "git": replace(self.git, looking_s=looking_s)}
-        )
+        self.use(looking_s=looking_s)
+
+    def use(self, **changed: Any) -> None:
+        """Serve git with some of its parts changed."""
+        self.git = replace(self.git, **changed)
+        self.client = app_of({"accounts": Accounts(), "git": self.git})
         self.client.headers["Authorization"] = f"Bearer {self.shop.owner}"
 
     @property
@@ -151,6 +154,16 @@ class GitRig:
         )
         assert not check or result.exit_code == 0, (command, result.stdout, result.stderr)
         return result.stdout.decode(errors="replace").strip()
+
+    def replace_git(self, script: str) -> None:
+        """Put something else before git in the sandbox's PATH; `git` there is the true one."""
+        runtime = cast("Any", self.runtime)
+        folder: Path = runtime.home(self.environment.id) / ".local" / "bin"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "git"
+        file.write_text(f'#!/bin/sh\n{script}\nexec /usr/bin/git "$@"\n')
+        file.chmod(0o755)
+        runtime.path = f"{HOME}/.local/bin:{runtime.path}"
 
     async def commit_typed(self, name: str, text: str = "x\n", message: str = "typed") -> str:
         return await self.sh(

@@ -45,6 +45,7 @@ class GitRuntime(MemoryRuntime):
                 missing(f"{program} is not installed")
         super().__init__(self._execute, name=name)
         self.root = root
+        self.path = "/usr/local/bin:/usr/bin:/bin"
         self.hosts = root / "hosts"
         self.hosts.write_text(f"127.0.0.1 localhost {GATEWAY_HOST}\n")
 
@@ -135,7 +136,7 @@ class GitRuntime(MemoryRuntime):
             )
         run.mkdir(mode=0o700, exist_ok=True)
         return await anyio.open_process(
-            [*_bubblewrap(home, run, self.hosts), *argv],
+            [*_bubblewrap(home, run, self.hosts, self.path), *argv],
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
@@ -156,14 +157,14 @@ class GitRuntime(MemoryRuntime):
             (run / "tmux.sock").unlink(missing_ok=True)
 
 
-def _bubblewrap(home: Path, run: Path, hosts: Path) -> list[str]:
+def _bubblewrap(home: Path, run: Path, hosts: Path, path: str) -> list[str]:
     variables = {
         "HOME": HOME,
         "USER": "dev",
         "SHELL": "/bin/bash",
         "TERM": "xterm-256color",
         "LANG": "C.UTF-8",
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PATH": path,
         MARK_NAME: RUN.mark,
     }
     binds = [

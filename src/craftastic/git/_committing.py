@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from craftastic.errors import CraftasticError
-from craftastic.git._looking import status
+from craftastic.git._looking import chosen
 from craftastic.git._names import shown
-from craftastic.git._porcelain import Status, names, parse_shortstat, subject_of
+from craftastic.git._porcelain import Status, StatusFile, names, parse_shortstat, subject_of
 from craftastic.git._refusals import (
     BadCommitMessage,
     BranchMoved,
@@ -17,14 +17,13 @@ from craftastic.git._refusals import (
     NothingToCommit,
     OperationRunning,
 )
-from craftastic.git._scripts import MAX_BYTES, Answer, Place, only_branch
+from craftastic.git._scripts import Answer, Place, only_branch, whole_lines
 
 MAX_MESSAGE_BYTES = 64 << 10
 MAX_NAMED = 20
 COMMIT_S = 120
 LITERAL = b":(top,literal)"
-MAX_STATUS_BYTES = 4 * MAX_BYTES
-MAX_STATUS_FILES = 200_000
+MAX_CONFLICTS = 1000
 
 Mask = Callable[[str], str]
 
@@ -81,12 +80,12 @@ async def commit(place: Place, wish: CommitWish, mask: Mask) -> Committed:
         NothingToCommit, BranchMoved, MergeConflicts, OperationRunning, CommitRefused, GitLocked,
         HooksTooSlow: As named.
     """
-    new, chosen = b"", b""
+    new, taken = b"", b""
     if wish.files is not None:
-        found = await status(place, most_bytes=MAX_STATUS_BYTES, most_files=MAX_STATUS_FILES)
-        untracked, every = select(found.status, wish.files)
+        wanted = Wanted(wish.files)
+        untracked, every = select(await chosen(place, wanted.keep), wanted)
         new = b"".join(one + b"\0" for one in untracked)
-        chosen = b"".join(LITERAL + one + b"\0" for one in every)
+        taken = b"".join(LITERAL + one + b"\0" for one in every)
     message = wish.message.encode()
     answer = await place.run(
         "commit",
@@ -98,40 +97,71 @@ async def commit(place: Place, wish: CommitWish, mask: Mask) -> Committed:
         str(COMMIT_S),
         str(len(message)),
         str(len(new)),
-        stdin=message + new + chosen,
+        stdin=message + new + taken,
         timeout_s=COMMIT_S + 60.0,
     )
     if answer.refusal is not None:
         _refuse(answer, mask)
+    subject = answer.part("subject")
+    said = subject.output if subject.complete else whole_lines(subject.output)
     files, insertions, deletions = parse_shortstat(shown(answer.part("counts").output))
     return Committed(
         commit=answer.fields.get("commit", ""),
         branch=only_branch(answer.fields.get("branch", "")),
-        summary=subject_of(shown(answer.part("subject").output)),
+        summary=subject_of(mask(shown(said))),
         files_changed=files,
         insertions=insertions,
         deletions=deletions,
     )
 
 
-def select(found: Status, wanted: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+class Wanted:
+    """The names of files and folders that somebody wants in a commit."""
+
+    def __init__(self, wanted: Sequence[bytes]) -> None:
+        self.names = wanted
+        self._set = frozenset(wanted)
+        self._lengths = frozenset(len(one) for one in wanted)
+
+    def keep(self, file: StatusFile) -> bool:
+        """Tell whether a commit of these names has to know of this file."""
+        return file.conflicted or bool(self.matched(file))
+
+    def matched(self, file: StatusFile) -> set[bytes]:
+        """Return which of the names stand for this file: its own, its old one, a folder's."""
+        found = self._above(file.name.rstrip(b"/"))
+        if file.original is not None and not found:
+            found = self._above(file.original)
+        return found
+
+    def _above(self, name: bytes) -> set[bytes]:
+        found: set[bytes] = set()
+        end = 0
+        while end < len(name):
+            end = name.find(b"/", end + 1)
+            end = len(name) if end < 0 else end
+            if end in self._lengths and (prefix := name[:end]) in self._set:
+                found.add(prefix)
+        return found
+
+
+def select(found: Status, wanted: Wanted) -> tuple[list[bytes], list[bytes]]:
     """Return which new files, and which files in all, the wanted names stand for.
 
     A renamed file stands for its old name too, a folder for everything in it.
 
     Raises:
         NothingToCommit: One of the names has no change.
+        GitFailed: There are too many changes to tell.
     """
-    if any(one.conflicted for one in found.files):
-        raise _conflicts([one.name for one in found.files if one.conflicted])
+    conflicted = [one.name for one in found.files if one.conflicted]
+    if conflicted:
+        raise _conflicts(conflicted)
     new: dict[bytes, None] = {}
     every: dict[bytes, None] = {}
     met: set[bytes] = set()
-    wanted_set = frozenset(wanted)
     for file in found.files:
-        matched = _matched(file.name.rstrip(b"/"), wanted_set)
-        if file.original is not None and not matched:
-            matched = _matched(file.original, wanted_set)
+        matched = wanted.matched(file)
         if not matched:
             continue
         met |= matched
@@ -140,19 +170,23 @@ def select(found: Status, wanted: Sequence[bytes]) -> tuple[list[bytes], list[by
         every[file.name] = None
         if file.original is not None and file.code.find("R") >= 0:
             every[file.original] = None
-    unmet = [one for one in wanted if one not in met]
-    if unmet:
-        listed = ", ".join(shown(one) for one in unmet[:MAX_NAMED])
-        raise NothingToCommit(
-            "There is nothing to commit in some of these files.",
-            details=f"No changes: {listed}"[:2000],
+    unmet = [one for one in wanted.names if one not in met]
+    if not found.complete and (unmet or not every.keys() >= set(wanted.names)):
+        raise GitFailed(
+            "There are too many changes in the worktree to find these files among them.",
+            details="Commit in a terminal, or tell git which files to ignore.",
         )
+    if unmet:
+        raise _nothing_in(unmet)
     return list(new), list(every)
 
 
-def _matched(name: bytes, wanted: frozenset[bytes]) -> set[bytes]:
-    parts = name.split(b"/")
-    return {b"/".join(parts[:end]) for end in range(1, len(parts) + 1)} & wanted
+def _nothing_in(names: Sequence[bytes]) -> NothingToCommit:
+    listed = ", ".join(shown(one) for one in names[:MAX_NAMED])
+    return NothingToCommit(
+        "There is nothing to commit in some of these files.",
+        details=f"No changes: {listed}"[:2000],
+    )
 
 
 def _refuse(answer: Answer, mask: Mask) -> NoReturn:
@@ -165,6 +199,9 @@ def _refuse(answer: Answer, mask: Mask) -> NoReturn:
         case "commit_refused":
             said = mask(shown(answer.part("said").output)).strip()
             raise CommitRefused("The commit was refused.", details=said or None)
+        case "git_failed":
+            said = mask(shown(answer.part("said").output)).strip()
+            raise GitFailed("git could not commit.", details=said or None)
         case _:
             raise refusal_of_worktree(answer, code, detail)
 
@@ -179,7 +216,7 @@ def refusal_of_worktree(answer: Answer, code: str, detail: str) -> CraftasticErr
                 answer={"head": detail or None},
             )
         case "merge_conflicts":
-            return _conflicts(names(answer.part("conflicts").output))
+            return _conflicts(names(answer.part("conflicts").output, MAX_CONFLICTS))
         case "operation_running":
             return OperationRunning(
                 f"A {detail} has been begun in this worktree and is not ended.",
@@ -193,5 +230,5 @@ def _conflicts(files: Sequence[bytes]) -> MergeConflicts:
     return MergeConflicts(
         "Files have conflicts that are not solved.",
         details="Solve them in a terminal and tell git so with git add, then commit again.",
-        answer={"files": [shown(one) for one in files[:1000]]},
+        answer={"files": [shown(one) for one in files[:MAX_CONFLICTS]]},
     )

@@ -7,12 +7,14 @@ from uuid import UUID
 
 from craftastic.environments.service import Environment
 from craftastic.errors import InvalidInput
-from craftastic.git._names import check_ref
+from craftastic.git._names import check_ref, shown
 from craftastic.git._porcelain import (
     ChangedFile,
     Commit,
+    Records,
     Ref,
     Status,
+    StatusFile,
     counted,
     cut_to_lines,
     parse_counts,
@@ -32,6 +34,10 @@ from craftastic.git._scripts import CUT, MAX_BYTES, OUT_OF_TIME, Answer, Part, P
 from craftastic.worktrees.service import repository_path
 
 MAX_FILES = 5000
+MAX_CHOSEN_BYTES = 4 * MAX_BYTES
+MAX_CHOSEN_FROM = 200_000
+HASH_BYTES = 41
+"""A hash and the end of its line."""
 MAX_BRANCHES = 5000
 MAX_COMMITS = 200
 MAX_OFFSET = 1_000_000
@@ -135,20 +141,36 @@ def whole(part: Part) -> bool:
     return True
 
 
-async def status(
-    place: Place, *, most_bytes: int = MAX_BYTES, most_files: int = MAX_FILES
-) -> WorktreeStatus:
+async def status(place: Place) -> WorktreeStatus:
     """Read a worktree's state; the index is not even refreshed."""
-    answer = await place.run(
-        "status", str(most_bytes), COUNT_LINES, max_output_bytes=3 * most_bytes + MAX_BYTES
-    )
+    answer = await place.run("status", str(MAX_BYTES), COUNT_LINES, max_output_bytes=4 * MAX_BYTES)
     listed = answer.part("status")
-    found = parse_status(listed.output)
-    counts = parse_counts(answer.part("counts").output) | parse_counts(answer.part("lines").output)
-    complete = whole(listed) and found.complete and len(found.files) <= most_files
-    found.files = [replace(one, counts=counts.get(one.name)) for one in found.files[:most_files]]
+
+    def read() -> Status:
+        found = parse_status(listed.output, MAX_FILES)
+        counts = {
+            name: one
+            for part in ("counts", "lines")
+            for name, one in parse_counts(answer.part(part).output, MAX_FILES).items()
+        }
+        found.files = [replace(one, counts=counts.get(one.name)) for one in found.files]
+        return found
+
+    found = await place.reading.run(answer.size("status", "counts", "lines"), read)
+    complete = whole(listed) and found.complete
     complete &= all(answer.part(name).complete for name in ("counts", "lines"))
     return WorktreeStatus(found, answer.fields.get("operation") or None, not complete)
+
+
+async def chosen(place: Place, keep: Callable[[StatusFile], bool]) -> Status:
+    """Read those of a worktree's changes that somebody wants, from a list that may be long."""
+    answer = await place.run("status", str(MAX_CHOSEN_BYTES), "", max_output_bytes=5 * MAX_BYTES)
+    listed = answer.part("status")
+    found = await place.reading.run(
+        answer.size("status"), lambda: parse_status(listed.output, MAX_CHOSEN_FROM, keep)
+    )
+    found.complete &= whole(listed)
+    return found
 
 
 async def diff(
@@ -178,6 +200,11 @@ async def diff(
         stdin=name,
     )
     _refuse(answer)
+    size = answer.size("patch", "files", "counts")
+    return await place.reading.run(size, lambda: _read_diff(answer, name, mask))
+
+
+def _read_diff(answer: Answer, name: bytes, mask: Callable[[bytes], bytes]) -> Diff:
     patch, listed, numbers = (answer.part(one) for one in ("patch", "files", "counts"))
     found, cut = cut_to_lines(patch.output, MAX_BYTES)
     if not whole(patch) and not cut:
@@ -185,19 +212,21 @@ async def diff(
     # What stands for a secret may be longer than it; bytes, since text takes four times the memory.
     hidden, longer = cut_to_lines(mask(found), MAX_BYTES)
     cut = cut or longer
-    changed = parse_raw(listed.output)
+    changed = parse_raw(listed.output, MAX_FILES + 1)
     complete = whole(listed) and whole(numbers) and not cut and "cut" not in answer.fields
     return Diff(
         name=name,
         text=hidden.decode(errors="replace"),
-        files=counted(changed[:MAX_FILES], parse_counts(numbers.output)),
+        files=counted(changed[:MAX_FILES], parse_counts(numbers.output, MAX_FILES)),
         base=answer.fields.get("base"),
         truncated=not complete or len(changed) > MAX_FILES,
         masked=hidden != found,
     )
 
 
-async def log(place: Place, ref: str | None, limit: int, offset: int) -> Log:
+async def log(
+    place: Place, ref: str | None, mask: Callable[[bytes], bytes], *, limit: int, offset: int
+) -> Log:
     """List commits, newest first; none before the first commit.
 
     Raises:
@@ -208,11 +237,16 @@ async def log(place: Place, ref: str | None, limit: int, offset: int) -> Log:
     _refuse(answer)
     commits, unpushed = answer.part("commits"), answer.part("unpushed")
     complete = whole(commits) and whole(unpushed)
-    ids = frozenset(unpushed.output.decode(errors="replace").split())
-    return Log(parse_log(commits.output), ids, truncated=not complete)
+
+    def read() -> Log:
+        listed = Records(unpushed.output, min(offset + limit, MAX_BYTES // HASH_BYTES), b"\n")
+        ids = frozenset(shown(one[:HASH_BYTES]) for one in listed)
+        return Log(parse_log(commits.output, limit, mask), ids, truncated=not complete)
+
+    return await place.reading.run(answer.size("commits", "unpushed"), read)
 
 
-async def branches(place: Place) -> Branches:
+async def branches(place: Place, mask: Callable[[bytes], bytes] = bytes) -> Branches:
     """List the repository's branches, the newest commits first.
 
     Raises:
@@ -223,10 +257,15 @@ async def branches(place: Place) -> Branches:
     except WorktreeMissing:
         raise no_repository() from None
     listed = answer.part("refs")
-    refs = parse_refs(listed.output)
-    complete = whole(listed) and len(refs) <= MAX_BRANCHES
+    complete = whole(listed)
     default = answer.fields.get("default", "").removeprefix(REMOTE) or None
-    return Branches(merged(refs[:MAX_BRANCHES]), default, truncated=not complete)
+
+    def read() -> Branches:
+        refs = parse_refs(listed.output, MAX_BRANCHES + 1, mask)
+        cut = not complete or len(refs) > MAX_BRANCHES
+        return Branches(merged(refs[:MAX_BRANCHES]), default, truncated=cut)
+
+    return await place.reading.run(answer.size("refs"), read)
 
 
 def merged(refs: Sequence[Ref]) -> list[Branch]:

@@ -10,7 +10,7 @@ import anyio
 from craftastic.errors import CraftasticError
 from craftastic.git._committing import refusal_of_worktree
 from craftastic.git._names import shown
-from craftastic.git._porcelain import names
+from craftastic.git._porcelain import Records, names
 from craftastic.git._pushing import network_failure
 from craftastic.git._refusals import (
     GitFailed,
@@ -28,6 +28,9 @@ FETCH_S = 600
 COMBINE_S = 120
 MOVE_S = 120
 MAX_LISTED = 1000
+MAX_COMPARED = 100_000
+MAX_REFS = 20_000
+"""As many as the script asks git for."""
 
 Mask = Callable[[str], str]
 
@@ -90,12 +93,14 @@ async def fetch(place: Place, mask: Mask) -> Fetched:
             "git could not fetch.", details=said.strip()[-2000:] or None
         )
     counts = values(answer, "counts")
+    before, after = (answer.part(name).output for name in ("before", "after"))
+    updates = await place.reading.run(answer.size("before", "after"), lambda: moves(before, after))
     return Fetched(
         branch=only_branch(answer.fields.get("branch", "")),
         upstream=answer.fields.get("upstream", "").removeprefix("refs/remotes/") or None,
         ahead=counts.get(0, 0),
         behind=counts.get(1, 0),
-        updates=moves(answer.part("before").output, answer.part("after").output),
+        updates=updates,
     )
 
 
@@ -107,7 +112,7 @@ def moves(before: bytes, after: bytes) -> list[RefMove]:
 
 
 def _refs(raw: bytes) -> dict[bytes, str]:
-    pairs = (line.partition(b" ") for line in raw.split(b"\n"))
+    pairs = (line.partition(b" ") for line in Records(raw, MAX_REFS, b"\n"))
     return {ref: shown(commit) for commit, separator, ref in pairs if separator}
 
 
@@ -153,7 +158,8 @@ async def _move(place: Place, head: str, before: str, after: str, mode: PullMode
     with anyio.CancelScope(shield=True):
         answer = await place.run("move", head, before, after, mode.value, timeout_s=MOVE_S)
         if answer.refusal is not None:
-            raise _not_moved(answer)
+            size = answer.size("way", "theirs", "mine")
+            raise await place.reading.run(size, lambda: _not_moved(answer))
 
 
 def _not_combined(answer: Answer, mask: Mask) -> CraftasticError:
@@ -174,11 +180,11 @@ def _not_combined(answer: Answer, mask: Mask) -> CraftasticError:
                 answer={"ahead": ahead, "behind": behind},
             )
         case "pull_conflict":
-            files = names(answer.part("conflicts").output)
+            files = names(answer.part("conflicts").output, MAX_LISTED)
             return PullConflict(
                 "The branch's commits do not fit on its upstream's; nothing was changed.",
                 details="Rebase or merge in a terminal, where the conflicts can be solved.",
-                answer={"files": [shown(one) for one in files[:MAX_LISTED]]},
+                answer={"files": [shown(one) for one in files]},
             )
         case "rebase_failed":
             said = mask(shown(answer.part("said").output)).strip()
@@ -191,7 +197,9 @@ def _not_moved(answer: Answer) -> CraftasticError:
     code, detail = answer.refusal or ("", "")
     if code != "uncommitted_changes":
         return refusal_of_worktree(answer, code, detail)
-    way, theirs, mine = (set(names(answer.part(one).output)) for one in ("way", "theirs", "mine"))
+    way, theirs, mine = (
+        set(names(answer.part(one).output, MAX_COMPARED)) for one in ("way", "theirs", "mine")
+    )
     files = sorted(way | (theirs & mine))
     return UncommittedChanges(
         "Changes that are not committed would be overwritten; nothing was changed.",

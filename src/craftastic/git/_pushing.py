@@ -2,8 +2,8 @@
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
 
@@ -27,6 +27,8 @@ from craftastic.git._scripts import OUT_OF_TIME, Answer, Place, values
 from craftastic.githosts.service import asks_for_account
 
 PUSH_S = 600
+MARGIN_S = 60.0
+"""How much longer than git's own time a push may take in all, in seconds."""
 HEADER = "X-Craftastic-Push"
 PULL_FIRST = "Pull first: that brings in the commits that are only there."
 
@@ -64,6 +66,13 @@ class Pushes(Protocol):
         """Return what the gateway saw of the push that carried this id; empty for nothing."""
         ...
 
+    async def advertised(self, environment_id: UUID, push_id: str) -> Mapping[str, str] | None:
+        """Return the upstream's refs with their hashes, as the push with this id was told them.
+
+        None when the gateway saw no such request.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class PushWish:
@@ -94,7 +103,20 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """All that is known of one push."""
+    """All that is known of one push.
+
+    Args:
+        branch: What was to be pushed.
+        commit: What the branch was at before; empty when nobody told.
+        status: How git ended.
+        stdout: What git printed.
+        stderr: What git and hooks printed.
+        seen: What the gateway saw arrive.
+        after: What the branch was at afterwards.
+        exact: The commit itself was pushed; otherwise what the branch was at when git read it.
+        advertised: The upstream's refs as git was told them, where it says that it has all of it
+            already; None when git did not ask there.
+    """
 
     branch: str
     commit: str
@@ -102,6 +124,9 @@ class Attempt:
     stdout: str
     stderr: str
     seen: Sequence[SeenUpdate]
+    after: str = ""
+    exact: bool = True
+    advertised: Mapping[str, str] | None = field(default=None, repr=False)
 
     @property
     def ref(self) -> str:
@@ -113,8 +138,18 @@ class Attempt:
 
     @property
     def arrived(self) -> SeenUpdate | None:
-        ours = (one for one in self.seen if (one.ref, one.new) == (self.ref, self.commit))
-        return next(ours, None)
+        ours = [one for one in self.seen if one.ref == self.ref]
+        same = [one for one in ours if one.new == self.commit]
+        found = same if same or self.exact else ours
+        ok = (one for one in found if str(one.outcome) == "ok")
+        return next(ok, found[-1] if found else None)
+
+    @property
+    def there(self) -> str | None:
+        """The commit that the upstream itself says the branch is at, if it is the pushed one."""
+        commit = (self.advertised or {}).get(self.ref)
+        pushed = {self.commit} if self.exact else {self.commit, self.after}
+        return commit if commit and commit in pushed else None
 
 
 async def push(place: Place, wish: PushWish, remote_url: str, pushes: Pushes, mask: Mask) -> Pushed:
@@ -133,7 +168,38 @@ async def push(place: Place, wish: PushWish, remote_url: str, pushes: Pushes, ma
         PushNotSeen, HooksTooSlow: As named.
     """
     push_id = secrets.token_hex(16)
-    answer = await place.run(
+    answer, failure = Answer(), None
+    try:
+        answer = await _run(place, wish, remote_url, push_id)
+    except CraftasticError as error:
+        failure = error  # what has arrived has arrived
+    if answer.refusal is not None:
+        raise _refusal(answer)
+    commit = answer.fields.get("commit", wish.expected)
+    attempt = Attempt(
+        branch=wish.branch,
+        commit=commit,
+        status=values(answer, "status").get(0, 1),
+        stdout=mask(shown(answer.part("stdout").output)),
+        stderr=mask(shown(answer.part("stderr").output)),
+        seen=await pushes.seen(place.environment.id, push_id),
+        after=answer.fields.get("after", ""),
+        exact=bool(wish.expected or (commit and not wish.set_upstream)),
+    )
+    if attempt.said is not None and attempt.said.flag == "=":
+        told = await pushes.advertised(place.environment.id, push_id)
+        attempt = replace(attempt, advertised=told)
+    arrived = attempt.arrived
+    if failure is not None and arrived is None:
+        raise failure
+    if (error := verdict(attempt)) is not None:
+        raise error
+    there = arrived.new if arrived is not None else attempt.there or commit
+    return Pushed(wish.branch, there, attempt.seen, attempt.stdout, attempt.stderr)
+
+
+async def _run(place: Place, wish: PushWish, remote_url: str, push_id: str) -> Answer:
+    return await place.run(
         "push",
         wish.branch,
         wish.expected,
@@ -143,21 +209,8 @@ async def push(place: Place, wish: PushWish, remote_url: str, pushes: Pushes, ma
         str(PUSH_S),
         f"http.{_origin(remote_url)}.extraHeader",
         f"{HEADER}: {push_id}",
-        timeout_s=PUSH_S + 60.0,
+        timeout_s=PUSH_S + MARGIN_S,
     )
-    if answer.refusal is not None:
-        raise _refusal(answer)
-    attempt = Attempt(
-        branch=wish.branch,
-        commit=answer.fields.get("commit", ""),
-        status=values(answer, "status").get(0, 1),
-        stdout=mask(shown(answer.part("stdout").output)),
-        stderr=mask(shown(answer.part("stderr").output)),
-        seen=await pushes.seen(place.environment.id, push_id),
-    )
-    if (error := verdict(attempt)) is not None:
-        raise error
-    return Pushed(wish.branch, attempt.commit, attempt.seen, attempt.stdout, attempt.stderr)
 
 
 def _origin(remote_url: str) -> str:
@@ -172,7 +225,7 @@ def verdict(attempt: Attempt) -> CraftasticError | None:
     if arrived is not None:
         return _seen(attempt, arrived)
     if (said := attempt.said) is not None:
-        if said.flag == "=" and attempt.status == 0:
+        if said.flag == "=" and attempt.status == 0 and attempt.there is not None:
             return None
         if said.flag == "!" and said.why != "remote failure":
             return _rejected(said.reason or said.why or "")

@@ -201,6 +201,12 @@ class UncommittedChanges(Conflict):
     code = "UNCOMMITTED_CHANGES"
 
 
+class GitBusy(Unavailable):
+    """So many git commands run in the environment, or for the user, that there was no turn."""
+
+    code = "GIT_BUSY"
+
+
 class GitFailed(Conflict):
     """git ended with an error that has no name of its own; the details say what it said."""
 

@@ -5,13 +5,15 @@ this one run, so that no output of git can be taken for one. A refusal ends it: 
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from typing import Protocol
 
 from craftastic.environments.service import Environment
 from craftastic.errors import CraftasticError
 from craftastic.git._refusals import GitFailed, GitLocked, HooksTooSlow, WorktreeMissing
+from craftastic.git._turns import Reading
 from craftastic.runtimes.base import RunResult, Runtime, RunTimeout, SandboxGone
 from craftastic.worktrees.service import (
     PRELUDE,
@@ -31,7 +33,10 @@ LOOKING_S = 25
 RUN_MARGIN_S = 15.0
 MAX_BYTES = 5 << 20
 """The most that a status, a diff or a log is read of."""
-MARGIN_BYTES = 1 << 20
+MAX_ENTRIES = 100
+MAX_FIELD_BYTES = 10_000
+MAX_SAID_BYTES = 64 << 10
+MAX_SAID_SHOWN = 2000
 
 SCRIPTS_FOLDER = files("craftastic.git") / "scripts"
 BEGINNING = PRELUDE + (SCRIPTS_FOLDER / "prelude.sh").read_text()
@@ -42,6 +47,14 @@ SCRIPTS = {
         *("commit", "push", "fetch", "combine", "move"),
     )
 }
+
+
+class Masker(Protocol):
+    """Hides the secrets of an environment's variables; `variables.service.Masker` is it."""
+
+    def mask_text(self, text: str, /) -> str: ...
+
+    def mask_bytes(self, raw: bytes, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +83,24 @@ class Answer:
     def part(self, name: str) -> Part:
         return self.parts.get(name, NO_PART)
 
+    def size(self, *names: str) -> int:
+        """Return how many bytes some parts have together."""
+        return sum(len(self.part(name).output) for name in names)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a script works: an environment's repository, and mostly a worktree of it.
 
     Args:
+        find_masker: What hides secrets in what git says.
         looking_s: How long what only looks may take; then it is cut, and says so.
     """
 
     runtime: Runtime
     environment: Environment
+    reading: Reading
+    find_masker: Callable[[], Awaitable[Masker]]
     branch: str | None = None
     looking_s: int = LOOKING_S
 
@@ -122,13 +142,31 @@ class Place:
                 "git did not end in time.",
                 details="A filter or hook of the repository may be slow, or the sandbox is busy.",
             ) from error
-        return _judged(result, mark.encode())
+        if result.exit_code not in {0, REFUSED}:
+            raise GitFailed("git could not do that.", details=await self._said(result))
+        return await self.reading.run(len(result.stdout), lambda: _judged(result, mark.encode()))
+
+    async def _said(self, result: RunResult) -> str | None:
+        whole = whole_lines(result.stderr) if result.truncated else result.stderr
+        said = last_lines(whole, MAX_SAID_BYTES).decode(errors="replace")
+        try:
+            masker = await self.find_masker()
+        except CraftasticError:
+            return None  # a secret cannot be read, and so not be hidden
+        return masker.mask_text(said).strip()[-MAX_SAID_SHOWN:] or None
+
+
+def whole_lines(raw: bytes) -> bytes:
+    """Return a text that was cut without its last line, as half a secret shows."""
+    return raw[: raw.rfind(b"\n") + 1]
+
+
+def last_lines(raw: bytes, most: int) -> bytes:
+    """Return the end of a text, without a line that would be cut."""
+    return raw if len(raw) <= most else raw[-most:].partition(b"\n")[2]
 
 
 def _judged(result: RunResult, mark: bytes) -> Answer:
-    if result.exit_code not in {0, REFUSED}:
-        said = result.stderr[-2000:].decode(errors="replace").strip()
-        raise GitFailed("git could not do that.", details=said or None)
     answer = parse_answer(result.stdout, mark)
     if result.exit_code == 0:
         return answer
@@ -169,17 +207,19 @@ def parse_answer(raw: bytes, mark: bytes) -> Answer:
     fields: dict[str, str] = {}
     parts: dict[str, Part] = {}
     begin, at = mark + b" ", 0
-    while raw.startswith(begin, at):
+    while len(fields) + len(parts) < MAX_ENTRIES and raw.startswith(begin, at):
         line_end = raw.find(b"\n", at)
         line_end = len(raw) if line_end < 0 else line_end
         head = raw[at + len(begin) : line_end]
         if head.startswith(b"- "):
-            name, _, value = head[2:].partition(b" ")
+            name, _, value = head[2:MAX_FIELD_BYTES].partition(b" ")
             fields[_text(name)] = _text(value)
             at = line_end + 1
         else:
-            parts[_text(head)], at = _part(raw, line_end + 1, b"\n" + begin + b"= ")
-    return Answer(fields, parts, _refusal(raw[at : at + 10_000]))
+            parts[_text(head[:MAX_FIELD_BYTES])], at = _part(
+                raw, line_end + 1, b"\n" + begin + b"= "
+            )
+    return Answer(fields, parts, _refusal(raw[at : at + MAX_FIELD_BYTES]))
 
 
 def _part(raw: bytes, start: int, end_mark: bytes) -> tuple[Part, int]:

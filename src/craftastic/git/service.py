@@ -5,9 +5,10 @@ no hook and no monitor or external diff of the repository's configuration; commi
 the hooks that people expect. Every answer is hostile bytes, bounded in size and time.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 import anyio
@@ -32,7 +33,8 @@ from craftastic.git._porcelain import ChangedFile, Commit, Counts, StatusFile
 from craftastic.git._pulling import Fetched, Pulled, PullMode, RefMove
 from craftastic.git._pushing import Pushed, Pushes, PushWish, SeenUpdate
 from craftastic.git._refusals import BadIdentity, BadRemote, NoWorktree
-from craftastic.git._scripts import LOOKING_S, Place
+from craftastic.git._scripts import LOOKING_S, Masker, Place
+from craftastic.git._turns import Reading, Turns
 from craftastic.runtimes.base import Runtime
 from craftastic.sessions.service import Session, SessionService, SessionStatus
 from craftastic.worktrees.service import WorktreeService, check_branch
@@ -66,15 +68,11 @@ __all__ = [
 ORIGIN = "origin"
 AUDIT_TIMEOUT_S = 5.0
 
+LOOKING_AT_ONCE = {"per_environment": 4, "per_user": 8}
+CHANGING_AT_ONCE = {"per_environment": 8, "per_user": 16}
+"""Of their own, as hooks may take long; what they print is short."""
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-
-class Masker(Protocol):
-    """Hides the secrets of an environment's variables; `variables.service.Masker` is it."""
-
-    def mask_text(self, text: str, /) -> str: ...
-
-    def mask_bytes(self, raw: bytes, /) -> bytes: ...
 
 
 class _NoMasker:
@@ -126,13 +124,17 @@ class GitService:
 
     A sandbox that does not run is not started by any of it: `SandboxGone` and `EnvironmentStopped`
     say how to. Besides what its docstring names, every method raises `SessionNotFound` or
-    `EnvironmentNotFound` for what is absent or somebody else's, and the errors of `Place.run`.
+    `EnvironmentNotFound` for what is absent or somebody else's, `GitBusy` when too much runs
+    already, and the errors of `Place.run`.
 
     Args:
         pushes: The gateway's record of pushes.
         find_profile: A user's name and e-mail address, for commits.
         masker_for: Hides what the variables of an owner and an environment keep secret.
         looking_s: How long what only looks may take, in seconds; then it is cut, and says so.
+        looking: How much of what only looks runs at once.
+        changing: How many commits, pushes and pulls do.
+        reading: Reads what git printed.
     """
 
     sessions: SessionService
@@ -144,6 +146,9 @@ class GitService:
     find_profile: FindProfile
     masker_for: MaskerFor = _no_masker
     looking_s: int = LOOKING_S
+    looking: Turns = field(default_factory=lambda: Turns(**LOOKING_AT_ONCE))
+    changing: Turns = field(default_factory=lambda: Turns(**CHANGING_AT_ONCE))
+    reading: Reading = field(default_factory=Reading)
 
     async def status(self, owner: UserId, session_id: UUID) -> WorktreeStatus:
         """Read the state of a session's worktree.
@@ -151,8 +156,8 @@ class GitService:
         Raises:
             NoWorktree, WorktreeMissing: It has none, or none any more.
         """
-        _, place = await self._worktree(owner, session_id)
-        return await _looking.status(place)
+        async with self._worktree(owner, session_id, self.looking) as (_, place):
+            return await _looking.status(place)
 
     async def diff(
         self,
@@ -174,9 +179,9 @@ class GitService:
             BadFileName, BadRef, RefNotFound, NoCommonCommit: As named.
         """
         name = chosen_name(file, file_base64)
-        session, place = await self._worktree(owner, session_id)
-        masker = await self.masker_for(owner, session.environment_id)
-        return await _looking.diff(place, name, masker.mask_bytes, staged=staged, base=base)
+        async with self._worktree(owner, session_id, self.looking) as (_, place):
+            mask = (await place.find_masker()).mask_bytes
+            return await _looking.diff(place, name, mask, staged=staged, base=base)
 
     async def log(
         self,
@@ -189,12 +194,15 @@ class GitService:
     ) -> Log:
         """List commits of the session's branch, or of another branch or commit, newest first.
 
+        Secrets of the session's variables are replaced.
+
         Raises:
             NoWorktree, WorktreeMissing: It has none, or none any more.
             BadRef, RefNotFound: As named.
         """
-        _, place = await self._worktree(owner, session_id)
-        return await _looking.log(place, ref, limit, offset)
+        async with self._worktree(owner, session_id, self.looking) as (_, place):
+            mask = (await place.find_masker()).mask_bytes
+            return await _looking.log(place, ref, mask, limit=limit, offset=offset)
 
     async def commit(self, owner: UserId, session_id: UUID, wish: NewCommit) -> Committed:
         """Commit everything, or exactly the named files, or what is staged, as the owner.
@@ -213,26 +221,26 @@ class GitService:
         if wish.files or wish.filenames_base64:
             files = chosen_names(wish.files or (), wish.filenames_base64 or ())
         expected = check_commit_id(wish.expected_sha)
-        session, place = await self._worktree(owner, session_id)
-        checked = CommitWish(
-            message=message,
-            identity=await self._identity(owner),
-            files=files,
-            staged=wish.staged and files is None,
-            amend=wish.amend,
-            no_verify=wish.no_verify,
-            expected=expected,
-        )
-        masker = await self.masker_for(owner, session.environment_id)
-        details: dict[str, object] = {"branch": session.branch, "amend": wish.amend}
-        try:
-            made = await _committing.commit(place, checked, masker.mask_text)
-        except CraftasticError as error:
-            await self._record("git.commit", owner, session, details, error)
-            raise
-        details |= {"branch": made.branch, "commit": made.commit, "files": made.files_changed}
-        await self._record("git.commit", owner, session, details)
-        return made
+        async with self._worktree(owner, session_id, self.changing) as (session, place):
+            checked = CommitWish(
+                message=message,
+                identity=await self._identity(owner),
+                files=files,
+                staged=wish.staged and files is None,
+                amend=wish.amend,
+                no_verify=wish.no_verify,
+                expected=expected,
+            )
+            masker = await place.find_masker()
+            details: dict[str, object] = {"branch": session.branch, "amend": wish.amend}
+            try:
+                made = await _committing.commit(place, checked, masker.mask_text)
+            except CraftasticError as error:
+                await self._record("git.commit", owner, session, details, error)
+                raise
+            details |= {"branch": made.branch, "commit": made.commit, "files": made.files_changed}
+            await self._record("git.commit", owner, session, details)
+            return made
 
     async def push(self, owner: UserId, session_id: UUID, wish: NewPush) -> Pushed:
         """Push the session's branch, or another one, to the remote's branch of the same name.
@@ -249,33 +257,27 @@ class GitService:
         if wish.remote != ORIGIN:
             raise BadRemote("Only the remote 'origin' can be pushed to.")
         expected = check_commit_id(wish.expected_sha)
-        session, place = await self._worktree(owner, session_id)
-        branch = check_branch(wish.branch or session.branch or "")
-        checked = PushWish(
-            branch=branch,
-            expected=expected,
-            force=wish.force,
-            set_upstream=wish.set_upstream,
-            no_verify=wish.no_verify,
-        )
-        masker = await self.masker_for(owner, session.environment_id)
-        details: dict[str, object] = {"branch": branch, "force": wish.force}
-        try:
-            pushed = await _pushing.push(
-                place,
-                checked,
-                self.worktrees.remote_url(session.environment_id),
-                self.pushes,
-                masker.mask_text,
+        async with self._worktree(owner, session_id, self.changing) as (session, place):
+            branch = check_branch(wish.branch or session.branch or "")
+            checked = PushWish(
+                branch=branch,
+                expected=expected,
+                force=wish.force,
+                set_upstream=wish.set_upstream,
+                no_verify=wish.no_verify,
             )
-        except CraftasticError as error:
-            await self._record("git.push_requested", owner, session, details, error)
-            raise
-        seen = [f"{one.ref} {one.old} {one.new} {one.outcome}" for one in pushed.updates[:20]]
-        await self._record(
-            "git.push_requested", owner, session, details | {"commit": pushed.commit, "updates": seen}
-        )
-        return pushed
+            mask = (await place.find_masker()).mask_text
+            url = self.worktrees.remote_url(session.environment_id)
+            details: dict[str, object] = {"branch": branch, "force": wish.force}
+            try:
+                pushed = await _pushing.push(place, checked, url, self.pushes, mask)
+            except CraftasticError as error:
+                await self._record("git.push_requested", owner, session, details, error)
+                raise
+            seen = [f"{one.ref} {one.old} {one.new} {one.outcome}" for one in pushed.updates[:20]]
+            details |= {"commit": pushed.commit, "updates": seen}
+            await self._record("git.push_requested", owner, session, details)
+            return pushed
 
     async def fetch(self, owner: UserId, session_id: UUID) -> Fetched:
         """Bring the remote's branches into the repository; no branch of the owner's moves.
@@ -284,9 +286,8 @@ class GitService:
             NoWorktree, WorktreeMissing: It has none, or none any more.
             GitAuthenticationRequired, UpstreamRefusesAccess, UpstreamUnavailable: As named.
         """
-        session, place = await self._worktree(owner, session_id)
-        masker = await self.masker_for(owner, session.environment_id)
-        return await _pulling.fetch(place, masker.mask_text)
+        async with self._worktree(owner, session_id, self.changing) as (_, place):
+            return await _pulling.fetch(place, (await place.find_masker()).mask_text)
 
     async def pull(self, owner: UserId, session_id: UUID, mode: PullMode) -> Pulled:
         """Fetch, and bring the worktree's branch up to date with its upstream, or change nothing.
@@ -296,20 +297,22 @@ class GitService:
             Conflict: See `_pulling.pull`: it says which case, and what helps.
             GitAuthenticationRequired, UpstreamRefusesAccess, UpstreamUnavailable: As named.
         """
-        session, place = await self._worktree(owner, session_id)
-        masker = await self.masker_for(owner, session.environment_id)
-        rebase = mode is PullMode.REBASE
-        identity = await self._identity(owner) if rebase else ("", "")
-        return await _pulling.pull(place, mode, identity, masker.mask_text)
+        async with self._worktree(owner, session_id, self.changing) as (_, place):
+            masker = await place.find_masker()
+            rebase = mode is PullMode.REBASE
+            identity = await self._identity(owner) if rebase else ("", "")
+            return await _pulling.pull(place, mode, identity, masker.mask_text)
 
     async def branches(self, owner: UserId, environment_id: UUID) -> Branches:
         """List the branches of an environment's repository, with the sessions that are on them.
 
+        Secrets of the environment's variables are replaced.
+
         Raises:
             RepositoryNotFound: It has none, or it is not cloned yet.
         """
-        _, place = await self._repository(owner, environment_id)
-        found = await _looking.branches(place)
+        async with self._repository(owner, environment_id) as (_, place):
+            found = await _looking.branches(place, (await place.find_masker()).mask_bytes)
         sessions = await self.sessions.list_owned(owner, environment_id)
         living = {
             one.branch: one.id
@@ -324,23 +327,38 @@ class GitService:
         Raises:
             RepositoryNotFound: It has none, or it is not cloned yet.
         """
-        environment, place = await self._repository(owner, environment_id)
-        return _looking.repository(environment, await _looking.branches(place))
+        async with self._repository(owner, environment_id) as (environment, place):
+            return _looking.repository(environment, await _looking.branches(place))
 
-    async def _worktree(self, owner: UserId, session_id: UUID) -> tuple[Session, Place]:
+    @asynccontextmanager
+    async def _worktree(
+        self, owner: UserId, session_id: UUID, turns: Turns
+    ) -> AsyncGenerator[tuple[Session, Place]]:
         session, environment = await self.sessions.get_owned(owner, session_id)
         if session.branch is None:
             raise NoWorktree("Session has no git worktree")
-        return session, self._place(environment, session.branch)
+        async with turns.take(environment.id, owner):
+            yield session, self._place(owner, environment, session.branch)
 
-    async def _repository(self, owner: UserId, environment_id: UUID) -> tuple[Environment, Place]:
+    @asynccontextmanager
+    async def _repository(
+        self, owner: UserId, environment_id: UUID
+    ) -> AsyncGenerator[tuple[Environment, Place]]:
         environment = await self.environments.get_owned(owner, environment_id)
         if environment.repository_url is None or environment.clone_status is not CloneStatus.READY:
             raise _looking.no_repository()
-        return environment, self._place(environment, None)
+        async with self.looking.take(environment.id, owner):
+            yield environment, self._place(owner, environment, None)
 
-    def _place(self, environment: Environment, branch: str | None) -> Place:
-        return Place(self.runtimes[environment.runtime], environment, branch, self.looking_s)
+    def _place(self, owner: UserId, environment: Environment, branch: str | None) -> Place:
+        return Place(
+            runtime=self.runtimes[environment.runtime],
+            environment=environment,
+            reading=self.reading,
+            find_masker=partial(self.masker_for, owner, environment.id),
+            branch=branch,
+            looking_s=self.looking_s,
+        )
 
     async def _identity(self, owner: UserId) -> tuple[str, str]:
         profile = await self.find_profile(owner)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from craftastic.git._pulling import moves
 from craftastic.git._pushing import Attempt, network_failure, verdict
-from craftastic.git._scripts import Answer, Part, parse_answer, refusal
+from craftastic.git._scripts import Answer, Part, last_lines, parse_answer, refusal
 from craftastic.githosts.service import ASKS_FOR_ACCOUNT
 
 MARK = b"0123456789abcdef0123456789abcdef"
@@ -89,7 +89,7 @@ ASKED = f"remote: h {ASKS_FOR_ACCOUNT}: connect.\nfatal: unable to access 'x': e
     [
         ([Seen("ok")], 0, NEW, "", None),
         ([Seen("ok")], 1, "", "", None),  # what arrived has arrived
-        ([], 0, UP_TO_DATE, "", None),
+        ([], 0, UP_TO_DATE, "", "PUSH_NOT_SEEN"),  # git's own word alone
         ([], 1, UP_TO_DATE, "", "PUSH_HOOK_REFUSED"),
         ([], 0, NEW, "", "PUSH_NOT_SEEN"),
         ([Seen("ok", ref="refs/heads/other")], 0, NEW, "", "PUSH_NOT_SEEN"),
@@ -117,6 +117,43 @@ def test_what_the_gateway_saw_decides_how_a_push_ended(
 
 
 @pytest.mark.parametrize(
+    ("advertised", "after", "exact", "there"),
+    [
+        ({"refs/heads/work": COMMIT}, COMMIT, True, COMMIT),
+        ({"refs/heads/work": OTHER}, COMMIT, True, None),
+        ({"refs/heads/work": OTHER}, OTHER, True, None),
+        ({"refs/heads/work": OTHER}, OTHER, False, OTHER),  # it moved before git read it
+        ({"refs/heads/other": COMMIT}, COMMIT, False, None),
+        ({"refs/heads/work": ""}, "", False, None),
+        ({}, COMMIT, True, None),
+        (None, COMMIT, True, None),
+    ],
+)
+def test_only_the_upstreams_own_refs_tell_that_it_has_everything(
+    advertised: dict[str, str] | None, after: str, exact: bool, there: str | None
+) -> None:
+    attempt = Attempt(
+        "work", COMMIT, 0, UP_TO_DATE, "", [], after=after, exact=exact, advertised=advertised
+    )
+
+    assert attempt.there == there
+    assert (verdict(attempt) is None) == (there is not None)
+
+
+def test_a_branch_that_moved_before_git_read_it_is_found_by_its_name() -> None:
+    moved = [Seen("failed", new=OTHER), Seen("ok", new=OTHER)]
+
+    attempt = Attempt("work", COMMIT, 0, NEW, "", moved, exact=False)
+
+    assert attempt.arrived == moved[1]
+    assert Attempt("work", COMMIT, 0, NEW, "", [*moved, Seen("ok")], exact=False).arrived == Seen(
+        "ok"
+    )
+    assert Attempt("work", COMMIT, 0, NEW, "", moved, exact=True).arrived is None
+    assert Attempt("other", COMMIT, 0, NEW, "", moved, exact=False).arrived is None
+
+
+@pytest.mark.parametrize(
     ("said", "code"),
     [
         (f"remote: no.\n{DENIED}403", "UPSTREAM_REFUSES_ACCESS"),
@@ -139,6 +176,23 @@ def test_what_the_remote_says_is_told() -> None:
 
     assert error is not None
     assert error.details == "first second"
+
+
+def test_an_answer_has_few_entries_of_bounded_size() -> None:
+    line = MARK + b" - f%d " + b"x" * 100_000 + b"\n"
+
+    answer = parse_answer(b"".join(line % at for at in range(200)), MARK)
+
+    assert len(answer.fields) == 100
+    assert max(map(len, answer.fields.values())) <= 10_000
+
+
+@pytest.mark.parametrize(
+    ("raw", "most", "kept"),
+    [(b"abc\ndef\n", 8, b"abc\ndef\n"), (b"secret\nx\n", 5, b"x\n"), (b"secret", 3, b"")],
+)
+def test_the_end_of_a_text_begins_with_a_whole_line(raw: bytes, most: int, kept: bytes) -> None:
+    assert last_lines(raw, most) == kept
 
 
 def test_moves_are_the_difference_of_two_lists() -> None:

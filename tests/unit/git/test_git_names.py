@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from craftastic.errors import InvalidInput
-from craftastic.git._committing import check_message, select
+from craftastic.git._committing import Wanted, check_message, select
 from craftastic.git._names import (
     BadCommitId,
     BadFileName,
@@ -142,19 +142,19 @@ def test_a_renamed_file_stands_for_its_old_name_and_a_folder_for_what_is_in_it()
         StatusFile(b"repo/", "??"),
     )
 
-    assert select(status, [b"new"]) == ([], [b"new", b"old"])
-    assert select(status, [b"old"]) == ([], [b"new", b"old"])
-    assert select(status, [b"copy"]) == ([], [b"copy"])
-    assert select(status, [b"d"]) == ([b"d/one"], [b"d/one", b"d/two"])
+    assert select(status, Wanted([b"new"])) == ([], [b"new", b"old"])
+    assert select(status, Wanted([b"old"])) == ([], [b"new", b"old"])
+    assert select(status, Wanted([b"copy"])) == ([], [b"copy"])
+    assert select(status, Wanted([b"d"])) == ([b"d/one"], [b"d/one", b"d/two"])
     for name in (b"dd/x", b"nowhere", b"on"):
         with pytest.raises(NothingToCommit):
-            select(status, [b"new", name])
+            select(status, Wanted([b"new", name]))
 
 
 def test_conflicts_keep_named_files_from_being_committed() -> None:
     status = files(StatusFile(b"a", " M"), StatusFile(b"b", "UU", conflicted=True))
 
     with pytest.raises(MergeConflicts) as refusal:
-        select(status, [b"a"])
+        select(status, Wanted([b"a"]))
 
     assert refusal.value.answer == {"files": ["b"]}

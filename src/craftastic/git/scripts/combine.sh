@@ -3,6 +3,10 @@
 root=$1 mode=$2 work=$3 name=$4 email=$5 seconds=$6
 need_worktree
 make_scratch
+if [ -e "$own/craftastic-pull" ]; then
+	lock_worktree 30
+	exec 9>&-
+fi
 head=$(g symbolic-ref --quiet HEAD) || refuse no_branch ''
 running=$(operation)
 if [ -n "$running" ] && [ "$running" != bisect ]; then refuse operation_running "$running"; fi
@@ -66,7 +70,7 @@ if [ "$status" != 0 ]; then
 		part conflicts 1000000 apart diff --name-only --diff-filter=U -z
 		refuse pull_conflict ''
 	fi
-	part said 8000 tail -c 8000 "$scratch/said"
+	part_end said 8000 "$scratch/said"
 	refuse rebase_failed ''
 fi
 field after "$(g -C "$spot" rev-parse --verify "HEAD^{commit}")"

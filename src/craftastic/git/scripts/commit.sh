@@ -46,10 +46,15 @@ if [ "$what" = files ]; then set -- "$@" --only --pathspec-from-file="$scratch/n
 if [ "$amend" = amend ]; then set -- "$@" --amend; fi
 if [ "$verify" = no-verify ]; then set -- "$@" --no-verify; fi
 if [ "$amend" = new ] && [ "$running" != merge ]; then
-	g commit --dry-run --short "$@" >/dev/null 2>&1 || {
+	status=0
+	g commit --dry-run --short "$@" >/dev/null 2>"$scratch/said" || status=$?
+	if [ "$status" != 0 ]; then
 		if [ -e "$own/index.lock" ]; then refuse git_locked "$own/index.lock"; fi
-		refuse nothing_to_commit ''
-	}
+		# With 1 and no error git means that there is nothing; filters and warnings may print as well.
+		if [ "$status" = 1 ] && ! grep -aqE '^(error|fatal): ' "$scratch/said"; then refuse nothing_to_commit ''; fi
+		part_end said 8000 "$scratch/said"
+		refuse git_failed ''
+	fi
 fi
 
 # The repository's own hooks run, as they would for a person; what they print goes to a file, since
@@ -58,7 +63,7 @@ status=0
 LC_ALL=C.UTF-8 timeout -k 3 "$seconds" git -c core.fsmonitor=false -c gc.auto=0 -c maintenance.auto=false \
 	commit "$@" >"$scratch/said" 2>&1 </dev/null 3>&- 4>&- 9>&- || status=$?
 if [ "$status" != 0 ]; then
-	part said 8000 tail -c 8000 "$scratch/said"
+	part_end said 8000 "$scratch/said"
 	if [ "$status" = 124 ] || [ "$status" = 137 ]; then refuse too_long ''; fi
 	if grep -q 'index\.lock.*File exists' "$scratch/said"; then refuse git_locked "$own/index.lock"; fi
 	refuse commit_refused ''

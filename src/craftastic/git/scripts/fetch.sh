@@ -15,7 +15,7 @@ for _ in 1 2; do
 	grep -q 'cannot lock ref' "$scratch/said" || break
 done
 field status "$status"
-part said 64000 tail -c 64000 "$scratch/said"
+part_end said 64000 "$scratch/said"
 part after 5000000 remote_refs
 head=$(g symbolic-ref --quiet HEAD || true)
 field branch "$head"

@@ -33,6 +33,19 @@ part() {
 }
 exec 4>&1
 
+# name, most bytes, file: the end of a file as a part. A line that would be cut is left out: half a
+# secret is not known for one.
+part_end() {
+	if [ "$(wc -c <"$3")" -gt "$2" ]; then
+		part "$1" "$2" last_lines "$2" "$3"
+	else
+		part "$1" "$2" cat -- "$3"
+	fi
+}
+last_lines() {
+	tail -c "$1" "$2" | sed 1d
+}
+
 # file, most bytes, command…: keeps a command's output; `ended` tells how it ended.
 kept() {
 	kept_in=$1 kept_most=$2
@@ -52,10 +65,56 @@ need_worktree() {
 	cd -- "$path"
 }
 
-# Commits, pushes and pulls of one worktree wait for each other.
+# Commits, pushes and pulls of one worktree wait for each other. The first one after a pull that was
+# cut short in its last step ends that step.
 lock_worktree() {
 	exec 9>>"$own/craftastic.lock"
 	flock -w "$1" 9 || refuse busy ''
+	if [ -e "$own/craftastic-pull" ]; then finish_pull; fi
+}
+
+# Files of the new commit stand under a branch at the old one: the branch follows, so that nobody takes
+# them for changes of their own. Where somebody has gone on from there, or undone it, nothing moves.
+finish_pull() {
+	wait_for_index
+	pulled_head='' pulled_from='' pulled_to=''
+	{
+		read -r pulled_head
+		read -r pulled_from
+		read -r pulled_to
+	} <"$own/craftastic-pull" || true
+	at=$(commit_at HEAD) || at=
+	if [ -n "$pulled_to" ] && [ "$(g symbolic-ref --quiet HEAD)" = "$pulled_head" ] &&
+		[ "${at:-$(g hash-object -t tree /dev/null)}" = "$pulled_from" ] &&
+		(take_pulled "$pulled_from" "$pulled_to"); then
+		g update-ref -m 'pull (finished)' "$pulled_head" "$pulled_to" "$at" >&2 || true
+	fi
+	rm -f -- "$own/craftastic-pull"
+}
+
+# Files that are the new commit's byte for byte go into the index as such, and git does the rest. Fails
+# with the index as it was where there are none, or where somebody has changed what is to be written.
+take_pulled() {
+	unset GIT_OPTIONAL_LOCKS
+	if [ -f "$own/index" ]; then
+		cp -- "$own/index" "$scratch/index-before"
+		cp -- "$own/index" "$scratch/index-new"
+	fi
+	(
+		export GIT_INDEX_FILE="$scratch/index-new"
+		g read-tree -i -m "$2" >&2 || exit 1
+		g update-index -q --refresh >/dev/null 2>&1 || true
+		g diff-files -z --name-only | sort -z >"$scratch/other"
+	) || return 1
+	g diff-tree -r -z --name-only --diff-filter=d "$1" "$2" | sort -z | comm -z -23 - "$scratch/other" |
+		xargs -0 -r sh -c 'for one; do if [ -e "$one" ] || [ -L "$one" ]; then printf "%s\0" "$one"; fi; done' sh >"$scratch/written"
+	gone=$(g diff-tree -r -z --name-only --diff-filter=D "$1" "$2" |
+		xargs -0 -r sh -c 'for one; do [ -e "$one" ] || [ -L "$one" ] || echo gone; done' sh | head -n 1)
+	[ -s "$scratch/written" ] || [ -n "$gone" ] || return 1
+	if git -c core.fsmonitor=false update-index --add --replace -z --stdin <"$scratch/written" >&2 9>&- &&
+		g read-tree -m -u "$1" "$2" >&2; then return 0; fi
+	if [ -f "$scratch/index-before" ]; then mv -f -- "$scratch/index-before" "$own/index"; fi
+	return 1
 }
 
 # Whoever else writes the index (a person, an editor) is done in a moment, or was cut short.

@@ -25,8 +25,9 @@ status=0
 		-c push.pushOption= push "$@" -- origin "$from:refs/heads/$branch"
 ) >"$scratch/out" 2>"$scratch/err" </dev/null 3>&- 4>&- 9>&- || status=$?
 field status "$status"
+field after "$(commit_at "refs/heads/$branch" || true)"
 if [ "$status" = 0 ] && [ "$follow" = follow ] && commit_at "refs/remotes/origin/$branch" >/dev/null; then
 	g branch --quiet --set-upstream-to="origin/$branch" "$branch" >/dev/null 2>&1 || true
 fi
-part stdout 64000 tail -c 64000 "$scratch/out"
-part stderr 64000 tail -c 64000 "$scratch/err"
+part_end stdout 64000 "$scratch/out"
+part_end stderr 64000 "$scratch/err"

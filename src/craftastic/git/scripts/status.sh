@@ -1,4 +1,4 @@
-# most bytes of the list, program that counts the lines of new files.
+# most bytes of the list, program that counts the lines of new files ('' for no counts at all).
 most=$1 count=$2
 need_worktree
 make_scratch
@@ -10,6 +10,7 @@ field operation "$(operation)"
 printf '%s status\n' "$mark"
 cat -- "$scratch/status"
 printf '\n%s = %s\n' "$mark" "$listed"
+[ -n "$count" ] || exit 0
 if grep -azq '^[12u] ' "$scratch/status"; then
 	base=$(commit_at HEAD) || base=$(g hash-object -t tree /dev/null)
 	part counts "$most" look diff-index --numstat -z --find-renames --no-ext-diff --no-textconv \
