@@ -10,8 +10,8 @@ PYTEST := $(PYTHON) -m pytest -p tests.strict
 UV_COMPILE := .tools/bin/uv pip compile --universal --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --python-version 3.11 --quiet
 
-.PHONY: help serve test slow check setup format lint types imports unit rules lock reference openapi \
-	bench clean
+.PHONY: help serve test slow check setup format lint types imports unit rules web web-check lock \
+	reference openapi bench clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,7 +26,7 @@ test: ## set everything up and run every check and every test
 
 # With -k a fault of the format does not hide what the tests would say.
 .PHONY: .all .tests
-.all: format-check lint types imports .tests
+.all: format-check lint types imports web-check .tests
 .tests:
 	$(PYTEST) -m "not slow" tests
 
@@ -64,6 +64,13 @@ unit: ## unit tests
 rules: ## tests of the repository's rules and of the documents
 	$(PYTEST) tests/test_repository_rules.py tests/test_docs.py tests/test_tooling.py
 
+web: ## build the web page
+	@CRAFTASTIC_SKIP_UI=1 scripts/setup.sh
+	$(PYTHON) hatch_build.py
+
+web-check: ## the web page's lint, types, unit tests and size
+	$(PYTHON) hatch_build.py --check
+
 lock: ## renew requirements.lock and tools.lock with releases that are at least a week old
 	@scripts/setup.sh
 	@scripts/lock.sh "$(UV_COMPILE)"
@@ -79,5 +86,6 @@ bench: ## the measurements in bench/
 	@$(PYTHON) scripts/with_services.py --image $(PYTHON) -m bench
 
 clean: ## remove what the commands above made in this folder
+	rm -rf web/node_modules web/dist src/craftastic/web/app
 	rm -rf .venv .tools .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,8 +2,8 @@
 
 import sys
 
-from bench import create, echo, output, server
+from bench import create, echo, events, output, server
 
 if __name__ == "__main__":
-    for script in (server, create, echo, output):
+    for script in (server, create, echo, output, events):
         script.main(sys.argv[1:])

@@ -17,5 +17,6 @@ renew() {
 }
 
 renew pyproject.toml --group dev -o requirements.lock
-printf 'uv\nhatchling>=1.27\neditables\n' >.cache/tools.in
+node=$(sed -n 's/^NODE = "\(.*\)"$/\1/p' hatch_build.py)
+printf 'uv\nhatchling>=1.27\neditables\n%s\n' "$node" >.cache/tools.in
 renew .cache/tools.in -o tools.lock

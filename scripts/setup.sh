@@ -21,6 +21,7 @@ if [ -z "${HOME:-}" ] || ! [ -w "${HOME:-/}" ]; then
     export UV_CACHE_DIR="${UV_CACHE_DIR:-$PWD/.cache/uv}"
 fi
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+if [ -r "$authorities" ]; then export NODE_EXTRA_CA_CERTS="${NODE_EXTRA_CA_CERTS:-$authorities}"; fi
 
 # ---- a Python of at least 3.11 --------------------------------------------------------------
 
@@ -49,7 +50,9 @@ ensure_uv() {
     say "bringing uv $wanted"
     rm -rf .tools
     "$python" -m venv .tools
-    .tools/bin/python -m pip install -q --require-hashes --no-deps -r tools.lock
+    # What builds the package stands there too, and is brought by uv when it is needed.
+    sed -n '/^uv==/,/[^\\]$/p' tools.lock >.cache/uv.lock
+    .tools/bin/python -m pip install -q --require-hashes --no-deps -r .cache/uv.lock
 }
 ensure_uv
 
@@ -68,6 +71,13 @@ if ! [ "$(sed -n 2p $stamp)" = "$holds" ]; then
     .tools/bin/uv pip sync -q --python .venv --require-hashes requirements.lock
     # Editable, so that a change of the source needs no second installation. What builds it is
     # held to the hashes of tools.lock.
-    .tools/bin/uv pip install -q --python .venv --no-deps --build-constraints tools.lock -e .
+    CRAFTASTIC_SKIP_UI=1 \
+        .tools/bin/uv pip install -q --python .venv --no-deps --build-constraints tools.lock -e .
     printf '%s\n%s\n' "$made_of" "$holds" >$stamp
 fi
+
+# ---- the web page ---------------------------------------------------------------------------
+
+# Built here and not by the installation above, whose words would be lost. What failed is not tried
+# again until the page's sources change, or by `make web`.
+if [ "${CRAFTASTIC_SKIP_UI:-}" != 1 ]; then .venv/bin/python hatch_build.py --quiet || :; fi

@@ -33,6 +33,7 @@ dockerd docker.io
 /usr/lib/postgresql/*/bin/initdb postgresql
 mmdebstrap mmdebstrap
 chromium chromium
+/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf fonts-dejavu-core
 vim vim
 less less
 htop htop

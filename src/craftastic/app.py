@@ -22,6 +22,8 @@ from craftastic.environments import container_endpoints
 from craftastic.environments import endpoints as environments_endpoints
 from craftastic.environments.service import EnvironmentService
 from craftastic.errors import CraftasticError
+from craftastic.events import endpoints as events_endpoints
+from craftastic.events.service import EventService
 from craftastic.gateway.app import build_gateway, upstream_check, upstream_origin
 from craftastic.gateway.listener import GatewayListener
 from craftastic.git import endpoints as git_endpoints
@@ -31,7 +33,7 @@ from craftastic.githosts.service import GitHostService
 from craftastic.github import endpoints as github_endpoints
 from craftastic.github.service import GitHubService, open_client
 from craftastic.http import errors as http_errors
-from craftastic.http import health, middleware
+from craftastic.http import health, middleware, static
 from craftastic.keys import Keys, load_keys
 from craftastic.metrics import Metrics
 from craftastic.migrations import runner
@@ -57,6 +59,7 @@ MakeRuntimes = Callable[[Settings, str], Awaitable[Runtimes]]
 
 PREPARE_RETRY_S = 15.0
 FORGET_INTERVAL_S = 3600.0
+EVENTS_INTERVAL_S = 600.0
 GITHUB_INTERVAL_S = 60.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -76,6 +79,7 @@ class State(TypedDict):
     git: GitService
     sessions: SessionService
     terminals: TerminalService
+    events: EventService
     reconcile: ReconcileService
     runtimes: Runtimes
 
@@ -97,6 +101,7 @@ def build_app(
     async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
         async with running(settings, metrics, readiness, make_runtimes) as state:
             app.state.terminals = state["terminals"]
+            app.state.events = state["events"]
             yield state
 
     app = FastAPI(
@@ -118,6 +123,7 @@ def build_app(
     app.include_router(health.build_router(metrics, readiness))
     for router in (
         accounts_endpoints.router,
+        events_endpoints.router,
         environments_endpoints.router,
         container_endpoints.router,
         variables_endpoints.router,
@@ -130,6 +136,10 @@ def build_app(
         reconcile_endpoints.router,
     ):
         app.include_router(router)
+    # Behind the routes: a wrong method of a route stays one, and no page hides a route.
+    app.router.default = static.Site(
+        app.router.not_found, https=settings.base_url.startswith("https://")
+    )
     return app
 
 
@@ -206,10 +216,12 @@ async def running(
             masker_for=variables.masker,
         )
         terminals = TerminalService(database, runtimes, sessions, accounts, clock, settings)
+        events = EventService(database, accounts, settings.event_retention_s)
         reconcile = ReconcileService(
             [
                 *standard_reconcilers(environments, sessions, settings.reconcile_interval_s),
                 Reconciler("accounts", _forget_expired(accounts), FORGET_INTERVAL_S),
+                Reconciler("events", events.forget, EVENTS_INTERVAL_S),
                 Reconciler("github", github.reconcile, GITHUB_INTERVAL_S),
                 Reconciler("variables", variables.forget_ownerless, FORGET_INTERVAL_S),
             ],
@@ -226,9 +238,8 @@ async def running(
             background.start_soon(listener.serve, runtime, background)
             background.start_soon(_prepare, runtimes, runtime, settings)
         await sessions.forget_viewers()
-        await stack.enter_async_context(environments.running())
-        await stack.enter_async_context(terminals.running())
-        await stack.enter_async_context(reconcile.running())
+        for one in (events, environments, terminals, reconcile):
+            await stack.enter_async_context(one.running())
         await _announce(settings, accounts)
         yield State(
             settings=settings,
@@ -242,6 +253,7 @@ async def running(
             git=git,
             sessions=sessions,
             terminals=terminals,
+            events=events,
             reconcile=reconcile,
             runtimes=runtimes,
         )

@@ -1,6 +1,6 @@
 """Engine, transactions, declarative base: the one place that sets SQLAlchemy up."""
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,9 @@ BUSY_TIMEOUT_MS = 5000
 WRITE_TURN_TIMEOUT_S = 10.0
 POOL_TIMEOUT_S = 10.0
 READ_ONLY = "craftastic_read_only"
+LAST_STEPS = "craftastic_last_steps"
+
+LastStep = Callable[[Transaction], Awaitable[None]]
 
 
 class DatabaseUnavailable(Unavailable):
@@ -96,6 +99,8 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        self.after_commit: list[Callable[[Transaction], None]] = []
+        """Called with each transaction that was committed, in this process; they must be quick."""
         self._transactions = async_sessionmaker(self.engine, expire_on_commit=False)
         self._writer = anyio.Lock()
 
@@ -156,19 +161,33 @@ class Database:
         finally:
             self._writer.release()
 
-    @staticmethod
     @asynccontextmanager
-    async def _finished(tx: Transaction) -> AsyncGenerator[Transaction]:
+    async def _finished(self, tx: Transaction) -> AsyncGenerator[Transaction]:
         try:
             await _connect(tx, {})
             yield tx
+            for step in tx.info.get(LAST_STEPS, ()):
+                await step(tx)
             with anyio.CancelScope(shield=True):
                 await tx.commit()
+            for tell in self.after_commit:
+                tell(tx)
         finally:
             # Without the shield a cancelled task could leave its transaction, and with it
             # SQLite's only write lock, open until the garbage collector comes by.
             with anyio.CancelScope(shield=True):
                 await tx.close()
+
+
+def at_the_end(tx: Transaction, step: LastStep) -> None:
+    """Let a step run right before the transaction is committed, once however often it is given.
+
+    What makes other transactions wait is best done there: they wait for little more than the
+    commit then, and nothing that comes after it can wait for them.
+    """
+    steps: list[LastStep] = tx.info.setdefault(LAST_STEPS, [])
+    if step not in steps:
+        steps.append(step)
 
 
 async def _connect(tx: Transaction, options: dict[str, bool]) -> None:

@@ -233,6 +233,9 @@ class Settings(BaseSettings):
     reconcile_interval_s: float = Field(
         30.0, gt=0, description="Seconds between two rounds of the reconciler."
     )
+    event_retention_s: float = Field(
+        86400.0, ge=60, description="Seconds that events are kept for pages that come back."
+    )
     max_environments_per_user: int = Field(50, ge=1, description="Environments one user may have.")
     max_sessions_per_environment: int = Field(
         64, ge=1, description="Live sessions one environment may have."

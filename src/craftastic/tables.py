@@ -5,6 +5,7 @@ from craftastic.audit import _repository as audit
 from craftastic.credentials import _repository as credentials
 from craftastic.database import Base
 from craftastic.environments import _repository as environments
+from craftastic.events import _repository as events
 from craftastic.githosts import _repository as githosts
 from craftastic.github import _repository as github
 from craftastic.pushes import _repository as pushes
@@ -14,6 +15,7 @@ from craftastic.variables import _repository as variables
 
 TABLES = (
     accounts,
+    events,
     audit,
     credentials,
     github,

@@ -71,7 +71,10 @@ class DrainingServer(uvicorn.Server):
             self._captured_signals.clear()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close viewers with 1012 and the reason, then everything else."""
+        """Close viewers with 1012 and the reason, end streams of events, then everything else."""
+        events = getattr(self._application.state, "events", None)
+        if events is not None:
+            events.drain()  # their clients are told by the end of the answer
         terminals = getattr(self._application.state, "terminals", None)
         if terminals is not None:
             terminals.drain()

@@ -20,6 +20,9 @@ ANOTHER_SERVER_S = 15.0
 """How long a server that is just ending is waited for, in seconds; it drains for 8."""
 
 LOCK_POLL_S = 0.1
+UNHEARD_MS = 60_000
+"""How long what was sent to a client that has silently gone may stay unconfirmed."""
+
 MAX_OWNER_BYTES = 128
 WAYS_ON = {
     errno.EADDRINUSE: "If a Craftastic server runs there, use that one. Otherwise end what listens"
@@ -163,6 +166,9 @@ def _bound(family: int, address: tuple[object, ...]) -> socket.socket:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # Connections inherit it. Phones vanish without a word, and the kernel would go on for a
+        # quarter of an hour, in which a stream of events keeps its place.
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNHEARD_MS)
         one.bind(address)
         one.listen()
     except OSError:

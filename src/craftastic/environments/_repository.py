@@ -35,6 +35,7 @@ from craftastic.environments._model import (
     PushPolicy,
 )
 from craftastic.errors import Conflict, NotFound
+from craftastic.events.service import EventLog
 from craftastic.runtimes.base import Progress
 
 CREATE_LOCK = 7_201_533_001
@@ -225,7 +226,7 @@ class EnvironmentRepository:
             if violated(error, "fk_environments_owner_id_users", "FOREIGN KEY constraint"):
                 raise UserNotFound("User not found") from error
             raise
-        return _environment(row)
+        return self._told(_environment(row))
 
     async def get_owned(self, owner_id: UUID, environment_id: UUID) -> Environment:
         """Return the owner's environment.
@@ -322,7 +323,7 @@ class EnvironmentRepository:
         self, environment_id: UUID, holder: str, desired: Desired, **values: Any
     ) -> Environment | None:
         """Change an environment as its worker; None when it lost the claim or the wish changed."""
-        return await self._update(
+        return await self._changed(
             (
                 EnvironmentRow.id == environment_id,
                 EnvironmentRow.claimed_by == holder,
@@ -339,13 +340,15 @@ class EnvironmentRepository:
         Raises:
             EnvironmentNotFound: It is absent, deleted or somebody else's.
         """
-        environment = await self._update(
+        environment = await self._changed(
             (EnvironmentRow.id == environment_id, EnvironmentRow.owner_id == owner_id, LIVING),
             desired=desired.value,
             **values,
         )
         if environment is None:
             raise EnvironmentNotFound("Environment not found")
+        if desired is Desired.DELETED:
+            EventLog(self.tx).add(owner_id, "environment.deleted", environment_id)
         return environment
 
     async def change(
@@ -358,7 +361,7 @@ class EnvironmentRepository:
             EnvironmentNameTaken: The owner has another one of that name.
         """
         try:
-            environment = await self._update(
+            environment = await self._changed(
                 (EnvironmentRow.id == environment_id, EnvironmentRow.owner_id == owner_id, LIVING),
                 updated_at=now,
                 **values,
@@ -373,7 +376,7 @@ class EnvironmentRepository:
 
     async def settle(self, seen: Environment, **values: Any) -> Environment | None:
         """Change an environment if it is still as it was seen and nobody works on it."""
-        return await self._update(
+        return await self._changed(
             (
                 EnvironmentRow.id == seen.id,
                 EnvironmentRow.status == seen.status.value,
@@ -404,6 +407,18 @@ class EnvironmentRepository:
             .order_by(EnvironmentRow.created_at.desc(), EnvironmentRow.id)
         )
         return [_environment(row) for row in await self.tx.scalars(statement)]
+
+    async def _changed(
+        self, conditions: Sequence[ColumnElement[bool]], **values: Any
+    ) -> Environment | None:
+        """Update, and tell the owner."""
+        environment = await self._update(conditions, **values)
+        return None if environment is None else self._told(environment)
+
+    def _told(self, environment: Environment) -> Environment:
+        if environment.desired is not Desired.DELETED:  # of those the owner heard the last
+            EventLog(self.tx).add(environment.owner_id, "environment.changed", environment.id)
+        return environment
 
     async def _update(
         self, conditions: Sequence[ColumnElement[bool]], **values: Any

@@ -28,6 +28,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from craftastic.database import Base, Transaction, UtcDateTime, violated
 from craftastic.errors import Conflict, NotFound
+from craftastic.events.service import EventLog
 from craftastic.sessions._model import Session, SessionStatus, SessionType
 from craftastic.worktrees.service import Start, StartKind
 
@@ -109,10 +110,19 @@ class SessionRow(Base):
 
 
 LIVE = SessionRow.status != SessionStatus.DEAD.value
+OWNER = (
+    select(ENVIRONMENTS.c.owner_id)
+    .where(ENVIRONMENTS.c.id == SessionRow.environment_id)
+    .correlate(SessionRow)
+    .scalar_subquery()
+)
+CHANGED = "session.changed"
+DELETED = "session.deleted"
 
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
+    owner_id: UUID
     environment_id: UUID
     name: str
     branch: str | None
@@ -216,6 +226,7 @@ class SessionRepository:
             await self.tx.flush()
         except IntegrityError as error:
             raise _refusal(error) from error
+        self._tell(new.owner_id, CHANGED, row.id, row.environment_id)
         return _session(row)
 
     async def get_owned(self, owner_id: UUID, session_id: UUID) -> Session:
@@ -349,26 +360,24 @@ class SessionRepository:
         return await self._update(conditions, **_dead(reason, now))
 
     async def end_all(self, environment_id: UUID, reason: str, now: datetime) -> None:
-        await self.tx.execute(
-            update(SessionRow)
-            .where(SessionRow.environment_id == environment_id, SessionRow.ready.is_(True), LIVE)
-            .values(**_dead(reason, now))
+        await self._change_all(
+            (SessionRow.environment_id == environment_id, SessionRow.ready.is_(True), LIVE),
+            **_dead(reason, now),
         )
 
     async def end_stopped(self, reason: str, now: datetime) -> None:
         """Mark the sessions of stopped environments dead."""
         stopped = select(ENVIRONMENTS.c.id).where(ENVIRONMENTS.c.status == "stopped")
-        await self.tx.execute(
-            update(SessionRow)
-            .where(SessionRow.environment_id.in_(stopped), SessionRow.ready.is_(True), LIVE)
-            .values(**_dead(reason, now))
-            .execution_options(synchronize_session=False)
+        await self._change_all(
+            (SessionRow.environment_id.in_(stopped), SessionRow.ready.is_(True), LIVE),
+            **_dead(reason, now),
         )
 
     async def bury(self, session_id: UUID, now: datetime) -> None:
         """Mark a session deleted: it holds no name and no branch, and nobody sees it."""
         await self._update(
             (SessionRow.id == session_id,),
+            DELETED,
             deleted=True,
             status=SessionStatus.DEAD.value,
             updated_at=now,
@@ -382,6 +391,7 @@ class SessionRepository:
         """
         session = await self._update(
             (SessionRow.id == session_id, _owned_by(owner_id), SessionRow.deleted.is_(False)),
+            DELETED,
             deleted=True,
             status=SessionStatus.DEAD.value,
             updated_at=now,
@@ -407,11 +417,10 @@ class SessionRepository:
         )
 
     async def detach_all(self, now: datetime) -> None:
-        await self.tx.execute(
-            update(SessionRow)
-            .where(SessionRow.status == SessionStatus.ACTIVE.value)
-            .values(status=SessionStatus.INACTIVE.value, updated_at=now)
-            .execution_options(synchronize_session=False)
+        await self._change_all(
+            (SessionRow.status == SessionStatus.ACTIVE.value,),
+            status=SessionStatus.INACTIVE.value,
+            updated_at=now,
         )
 
     async def count_owned(self, owner_id: UUID) -> Counts:
@@ -441,17 +450,39 @@ class SessionRepository:
         return [_session(row) for row in await self.tx.scalars(statement)]
 
     async def _update(
-        self, conditions: Sequence[ColumnElement[bool]], **values: Any
+        self, conditions: Sequence[ColumnElement[bool]], kind: str = CHANGED, **values: Any
     ) -> Session | None:
+        """Change a session, and tell the owner."""
         statement = (
             update(SessionRow)
             .where(*conditions)
             .values(**values)
-            .returning(SessionRow)
+            .returning(SessionRow, OWNER)
             .execution_options(synchronize_session=False, populate_existing=True)
         )
-        row = await self.tx.scalar(statement)
-        return None if row is None else _session(row)
+        found = (await self.tx.execute(statement)).one_or_none()
+        if found is None:
+            return None
+        row, owner_id = found
+        self._tell(owner_id, kind, row.id, row.environment_id)
+        return _session(row)
+
+    async def _change_all(self, conditions: Sequence[ColumnElement[bool]], **values: Any) -> None:
+        statement = (
+            update(SessionRow)
+            .where(*conditions)
+            .values(**values)
+            .returning(SessionRow.id, SessionRow.environment_id, OWNER)
+            .execution_options(synchronize_session=False)
+        )
+        for session_id, environment_id, owner_id in await self.tx.execute(statement):
+            self._tell(owner_id, CHANGED, session_id, environment_id)
+
+    def _tell(
+        self, owner_id: UUID | None, kind: str, session_id: UUID, environment_id: UUID
+    ) -> None:
+        if owner_id is not None:  # the environment is there as long as its sessions
+            EventLog(self.tx).add(owner_id, kind, session_id, environment_id=environment_id)
 
 
 def _dead(reason: str, now: datetime) -> dict[str, Any]:

@@ -464,6 +464,7 @@ class SessionService:
         now = self.clock.now()
         has_repository = environment.repository_url is not None
         new = NewSession(
+            owner_id=environment.owner_id,
             environment_id=environment.id,
             name=check_name(wanted if name is None else name, MAX_NAME_CHARACTERS),
             branch=wanted if has_repository else None,

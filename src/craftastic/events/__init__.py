@@ -1,0 +1,1 @@
+"""What changed, told to its owner's open pages as it happens."""

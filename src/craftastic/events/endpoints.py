@@ -1,0 +1,86 @@
+"""The stream of events: GET /api/events."""
+
+from typing import Annotated
+
+import anyio
+import structlog
+from fastapi import APIRouter, Depends, Header, Request
+from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from craftastic.accounts.current_user import CurrentUser
+from craftastic.accounts.service import Caller
+from craftastic.events.service import EventService, EventStream
+
+router = APIRouter(prefix="/api/events", tags=["events"])
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+STALLED_S = 60.0
+"""How long a client may leave what it was sent unread."""
+
+MAX_ID_CHARS = 64
+
+
+def event_service(request: Request) -> EventService:
+    service: EventService = request.state.events
+    return service
+
+
+Events = Annotated[EventService, Depends(event_service)]
+
+
+@router.get(
+    "",
+    response_class=Response,
+    responses={200: {"description": "Server-sent events", "content": {"text/event-stream": {}}}},
+)
+async def follow(
+    caller: CurrentUser,
+    events: Events,
+    last_event_id: Annotated[
+        str | None, Header(description="Id of the last event that the client has.")
+    ] = None,
+) -> Response:
+    """Follow what changes of the caller's, as it happens (docs: reference/events)."""
+    known = None if last_event_id is None else last_event_id[:MAX_ID_CHARS]
+    return EventStreamResponse(events, caller, known)
+
+
+class EventStreamResponse(Response):
+    """Writes a stream until the client goes away, or the stream ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: EventService, caller: Caller, last_event_id: str | None) -> None:
+        self.events = events
+        self.caller = caller
+        self.last_event_id = last_event_id
+        self.background = None
+        self.status_code = 200
+        # Proxies that gather what they pass on would hold events back.
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Opened here and not in the endpoint: it is sure to be closed.
+        with self.events.opened(self.caller, self.last_event_id) as stream:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async with anyio.create_task_group() as tasks:
+
+                async def until_gone() -> None:
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(until_gone)
+                await self._write(stream, send)
+                tasks.cancel_scope.cancel()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    @staticmethod
+    async def _write(stream: EventStream, send: Send) -> None:
+        while (chunk := await stream.next()) is not None:
+            with anyio.move_on_after(STALLED_S) as stalled:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if stalled.cancelled_caught:
+                log.info("a client does not read its events")
+                return
