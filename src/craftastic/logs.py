@@ -28,28 +28,38 @@ SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+# Texts come from strangers too: each pattern passes over a text in time that grows with its length
+# alone. So a run of letters is entered at its beginning only, or left at a bound.
 SECRET_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
     # A JSON Web Token: two parts that begin as base64 of `{"`.
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]{2,}(?:\.[A-Za-z0-9_-]*)?"), HIDDEN),
-    # GitHub's tokens, which say what they are.
-    (re.compile(r"\b(?:gh[opusr]_|github_pat_)[A-Za-z0-9_]{8,}"), HIDDEN),
-    (re.compile(r"(?i)\b(bearer|basic)(\s+)[A-Za-z0-9._~+/=-]{4,}"), rf"\1\2{HIDDEN}"),
     (
         re.compile(
-            r"(?i)([?&;](?:[a-z_-]*token|ticket|code|password|secret|key|invitation)=)[^&#\s\"']+"
+            r"\beyJ(?:(?!-eyJ)[A-Za-z0-9_-]){4,}+\.[A-Za-z0-9_-]{2,}+(?:\.[A-Za-z0-9_-]*+)?"
+        ),
+        HIDDEN,
+    ),
+    # GitHub's tokens, which say what they are.
+    (re.compile(r"\b(?:gh[opusr]_|github_pat_)[A-Za-z0-9_]{8,}+"), HIDDEN),
+    (re.compile(r"(?i)\b(bearer|basic)(\s++)[A-Za-z0-9._~+/=-]{4,}+"), rf"\1\2{HIDDEN}"),
+    (
+        re.compile(
+            r"(?i)([?&;](?:[a-z_-]*token|ticket|code|password|secret|key|invitation)=)[^&#\s\"']++"
         ),
         rf"\1{HIDDEN}",
     ),
     # `"password": "…"` and `password=…` in texts that quote a body or a command line.
     (
         re.compile(
-            r"(?i)([\"']?\b(?:[a-z]*password|[a-z_-]*token|secret|authorization|cookie)[\"']?"
-            r"\s*[:=]\s*)(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s,;&}\"']+)"
+            r"(?i)((?<![a-z_-])[a-z_-]*(?:password|token|secret|authorization|cookie)[\"']?"
+            r"\s*+[:=]\s*+)(\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|[^\s,;&}\"']++)"
         ),
         rf"\1{HIDDEN}",
     ),
     # A password in a URL: postgresql://user:password@host
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@/]+@"), rf"\1:{HIDDEN}@"),
+    (
+        re.compile(r"(?i)((?<![a-z0-9+.-])[a-z0-9+.-]*://[^\s:/@]*+):[^\s@/]++@"),
+        rf"\1:{HIDDEN}@",
+    ),
 )
 
 

@@ -353,3 +353,39 @@ async def test_transfers_of_one_environment_wait_for_each_other_but_not_for_othe
             assert len(upstream.heads) == 5
 
     assert sorted(statuses) == [200, 200, *[504] * 4]
+
+
+async def test_upstream_is_listened_to_when_the_sandbox_stops_reading_what_becomes_of_its_push(
+    sandboxes: Sandboxes,
+) -> None:
+    recorder = BranchesOnly()
+    body = pkt_line(f"{'0' * 40} {'1' * 40} refs/heads/x\0report-status side-band-64k".encode())
+    body += FLUSH
+    report = pkt_line(b"unpack ok\n") + pkt_line(b"ok refs/heads/x\n") + FLUSH
+    wide = SETTINGS.model_copy(update={"git_max_bytes": 1 << 30, "git_timeout_s": WAIT_S})
+    result = RESULT.replace(b"upload", b"receive")
+
+    async def tells(upstream: Toy, connection: Connection) -> None:
+        await connection.send(result + b"Connection: close\r\n\r\n")
+        for _ in range(1000):  # more than the buffers on the way hold
+            await connection.send(pkt_line(b"\x02" + b"." * 32_000))
+        await connection.send(pkt_line(b"\x01" + report) + FLUSH)
+
+    async with (
+        toy(tells) as upstream,
+        served(gateway_of(wide, sandboxes, ref_policy=recorder)) as gateway,
+    ):
+        environment = sandboxes.add(upstream.url)
+        head = (
+            f"POST /git/{environment.id}.git/git-receive-pack HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: Bearer {environment.token}\r\n{RECEIVE_PACK}"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        with anyio.fail_after(WAIT_S):
+            async with await anyio.connect_tcp("127.0.0.1", gateway.port) as stream:
+                await stream.send(head.encode() + body)
+                while not recorder.pushes:  # noqa: ASYNC110 - the gateway tells nobody else
+                    await anyio.sleep(0.05)
+
+    (push,) = recorder.pushes
+    assert push.results == {"refs/heads/x": RefResult(PushOutcome.OK)}

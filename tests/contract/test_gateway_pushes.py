@@ -1,11 +1,11 @@
 """Pushes of real git through the gateway: what the policy lets by, and what is kept of each."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from subprocess import CompletedProcess
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import anyio
 import pytest
@@ -15,17 +15,20 @@ from craftastic.accounts.service import UserId
 from craftastic.audit.service import AuditService
 from craftastic.database import Database
 from craftastic.errors import Unavailable
+from craftastic.gateway import _pushing, git_proxy
 from craftastic.gateway._pkt_line import FLUSH, pkt_line
 from craftastic.gateway._pushing import CUT
+from craftastic.gateway._throttle import AT_ONCE
 from craftastic.pushes.service import (
+    MAX_REFS,
     GatewayEnvironment,
+    PushIntent,
     PushOutcome,
     PushPolicy,
     PushRefusal,
     PushService,
     RecordedUpdate,
     RefResult,
-    RefUpdate,
 )
 from craftastic.runtimes.memory import MemoryRuntime
 from craftastic.settings import Settings
@@ -33,6 +36,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.gateway import (
     BranchesOnly,
     FakeEnvironment,
+    Recorded,
     Sandboxes,
     ServedGateway,
     gateway_of,
@@ -40,8 +44,18 @@ from tests.fakes.gateway import (
     served,
 )
 from tests.fakes.git_http_server import GitHttpServer, git, make_repository, run_git
-from tests.fakes.toy_upstream import RECEIVE_PACK, WAIT_S, Connection, Toy, answering, ask, toy
-from tests.fakes.workshop import build, opened
+from tests.fakes.toy_upstream import (
+    RECEIVE_PACK,
+    WAIT_S,
+    Answer,
+    Connection,
+    Toy,
+    answering,
+    ask,
+    refs_of,
+    toy,
+)
+from tests.fakes.workshop import build, opened, rows
 
 SETTINGS = Settings.model_validate({"git_allow_http": True, "git_allow_private": True})
 NONE, ONE = "0" * 40, "1" * 40
@@ -90,9 +104,9 @@ class Stage:
         self.environment = replace(self.environment, push_policy=policy)
         self.sandboxes.environments[self.environment.id] = self.environment
 
-    async def recorded(self) -> list[RecordedUpdate]:
+    async def recorded(self, limit: int = 50) -> list[RecordedUpdate]:
         return await self.pushes.list_for_environment(
-            UserId(self.environment.owner_id), self.environment.id
+            UserId(self.environment.owner_id), self.environment.id, limit=limit
         )
 
 
@@ -314,6 +328,18 @@ def push_request(capabilities: str = "report-status side-band-64k", refs: int = 
     return b"".join(pkt_line(line.encode()) for line in lines) + FLUSH
 
 
+async def post_push(
+    gateway: ServedGateway, environment: FakeEnvironment, body: bytes, headers: str = ""
+) -> Answer:
+    return await ask(
+        gateway,
+        f"/git/{environment.id}.git/git-receive-pack",
+        method="POST",
+        headers=RECEIVE_PACK + headers,
+        body=body,
+    )
+
+
 async def pushed(
     sandboxes: Sandboxes,
     answer: bytes,
@@ -327,14 +353,7 @@ async def pushed(
         toy(answering(answer)) as upstream,
         served(gateway_of(SETTINGS, sandboxes, ref_policy=recorder)) as gateway,
     ):
-        environment = sandboxes.add(upstream.url)
-        await ask(
-            gateway,
-            f"/git/{environment.id}.git/git-receive-pack",
-            method="POST",
-            headers=RECEIVE_PACK + headers,
-            body=request,
-        )
+        await post_push(gateway, sandboxes.add(upstream.url), request, headers)
     (push,) = recorder.pushes
     return push.results
 
@@ -430,44 +449,143 @@ async def test_only_a_well_formed_push_id_is_taken(
 class Slow(BranchesOnly):
     """Takes its time to note a push."""
 
-    async def recorded(
+    async def ended(
         self,
         environment: GatewayEnvironment,
-        updates: Sequence[RefUpdate],
+        intent: PushIntent,
         results: Mapping[str, RefResult],
-        push_id: str | None = None,
     ) -> None:
         await anyio.sleep(0.4)
-        await super().recorded(environment, updates, results, push_id)
+        await super().ended(environment, intent, results)
 
 
-async def test_push_whose_sandbox_goes_away_is_noted_once(sandboxes: Sandboxes) -> None:
+async def leave(
+    gateway: ServedGateway, environment: FakeEnvironment, body: bytes, when: anyio.Event
+) -> None:
+    """Send a push and go away at a time."""
+    head = (
+        f"POST /git/{environment.id}.git/git-receive-pack HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {environment.token}\r\n{RECEIVE_PACK}"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    async with await anyio.connect_tcp("127.0.0.1", gateway.port) as stream:
+        await stream.send(head.encode() + body)
+        await when.wait()
+
+
+async def noted(recorder: BranchesOnly) -> Recorded:
+    while not recorder.pushes:  # noqa: ASYNC110 - the gateway tells nobody else
+        await anyio.sleep(0.01)
+    (push,) = recorder.pushes
+    return push
+
+
+async def test_push_whose_sandbox_goes_away_is_noted_once(
+    sandboxes: Sandboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git_proxy, "REPORT_WAIT_S", 0.1)
     recorder, reached = Slow(), anyio.Event()
 
     async def waits(upstream: Toy, connection: Connection) -> None:
         reached.set()
         await connection.until_closed()
 
-    async with (
-        toy(waits) as upstream,
-        served(gateway_of(SETTINGS, sandboxes, ref_policy=recorder)) as gateway,
-    ):
-        environment, body = sandboxes.add(upstream.url), push_request()
-        head = (
-            f"POST /git/{environment.id}.git/git-receive-pack HTTP/1.1\r\nHost: x\r\n"
-            f"Authorization: Bearer {environment.token}\r\n{RECEIVE_PACK}"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        with anyio.fail_after(WAIT_S):
+    with anyio.fail_after(WAIT_S):
+        async with (
+            toy(waits) as upstream,
+            served(gateway_of(SETTINGS, sandboxes, ref_policy=recorder)) as gateway,
+        ):
+            await leave(gateway, sandboxes.add(upstream.url), push_request(), reached)
+            await upstream.closed.wait()
+            push = await noted(recorder)
+
+    assert push.results == {"refs/heads/x0": failed(CUT)}
+
+
+@pytest.mark.parametrize("answers_first", [False, True])
+async def test_upstream_is_listened_to_after_the_sandbox_has_gone(
+    sandboxes: Sandboxes, answers_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, reached, gone = BranchesOnly(), anyio.Event(), anyio.Event()
+    leaves = git_proxy._Transfer.leave
+
+    def left(transfer: git_proxy._Transfer, why: str) -> None:
+        leaves(transfer, why)
+        gone.set()
+
+    monkeypatch.setattr(git_proxy._Transfer, "leave", left)
+
+    async def waits(upstream: Toy, connection: Connection) -> None:
+        begin = RESULT + b"\r\n" + pkt_line(b"\x02checking\n")
+        if answers_first:
+            await connection.send(begin)
+        reached.set()
+        await gone.wait()
+        await connection.send(BANDED if answers_first else begin + BANDED)
+
+    with anyio.fail_after(WAIT_S):
+        async with (
+            toy(waits) as upstream,
+            served(gateway_of(SETTINGS, sandboxes, ref_policy=recorder)) as gateway,
+        ):
+            await leave(gateway, sandboxes.add(upstream.url), push_request(), reached)
+            push = await noted(recorder)
+
+    assert push.results == {"refs/heads/x0": OK}
+
+
+async def test_push_that_is_cut_in_the_middle_does_not_go_on_without_its_sandbox(
+    sandboxes: Sandboxes,
+) -> None:
+    recorder, reached = BranchesOnly(), anyio.Event()
+
+    async def waits(upstream: Toy, connection: Connection) -> None:
+        reached.set()
+        await connection.until_closed()
+
+    with anyio.fail_after(WAIT_S):
+        async with (
+            toy(waits) as upstream,
+            served(gateway_of(SETTINGS, sandboxes, ref_policy=recorder)) as gateway,
+        ):
+            environment = sandboxes.add(upstream.url)
+            head = (
+                f"POST /git/{environment.id}.git/git-receive-pack HTTP/1.1\r\nHost: x\r\n"
+                f"Authorization: Bearer {environment.token}\r\n{RECEIVE_PACK}"
+                "Content-Length: 99999\r\n\r\n"
+            )
             async with await anyio.connect_tcp("127.0.0.1", gateway.port) as stream:
-                await stream.send(head.encode() + body)
+                await stream.send(head.encode() + push_request())
                 await reached.wait()
             await upstream.closed.wait()
-            while not recorder.pushes:  # noqa: ASYNC110 - the gateway tells nobody else
-                await anyio.sleep(0.01)
+            push = await noted(recorder)
 
-    (push,) = recorder.pushes
-    assert push.results == {"refs/heads/x0": failed(CUT)}
+    assert {one.outcome for one in push.results.values()} == {PushOutcome.FAILED}
+
+
+async def test_branch_of_a_push_that_was_interrupted_at_its_end_is_the_environments(
+    stage: Stage,
+) -> None:
+    hook = stage.bare / "hooks" / "pre-receive"
+    hook.write_text('#!/bin/sh\ntouch "$GIT_DIR/asked"\nsleep 1\n')
+    hook.chmod(0o755)
+    stage.commit()
+    argv = (*origin(stage.environment), "push", "origin", "HEAD:refs/heads/mine")
+    with anyio.fail_after(WAIT_S):
+        process = await anyio.open_process(["git", *argv], cwd=stage.work)
+        while not (stage.bare / "asked").exists():  # noqa: ASYNC110 - it is a file of git's
+            await anyio.sleep(0.01)
+        process.kill()
+        await process.aclose()
+        while (await stage.recorded())[0].outcome is PushOutcome.UNKNOWN:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+
+    head = stage.commit("more")
+    again = await stage.push("origin", "HEAD:refs/heads/mine")
+
+    assert again.returncode == 0, again.stderr
+    assert stage.refs()["refs/heads/mine"] == head
+    assert [one.outcome for one in await stage.recorded()] == [PushOutcome.OK] * 2
 
 
 @pytest.mark.parametrize("refspec", ["HEAD:refs/heads/mine", "HEAD:refs/tags/refused"])
@@ -485,35 +603,261 @@ async def test_git_does_not_end_before_its_push_is_noted(
     assert noted == 1
 
 
+@dataclass
 class Forgetful(BranchesOnly):
-    """Cannot note anything."""
+    """Cannot note the end of a push the first times."""
 
-    async def recorded(
+    fails: int = 10**6
+
+    async def ended(
         self,
         environment: GatewayEnvironment,
-        updates: Sequence[RefUpdate],
+        intent: PushIntent,
         results: Mapping[str, RefResult],
-        push_id: str | None = None,
     ) -> None:
-        await super().recorded(environment, updates, results, push_id)
+        await super().ended(environment, intent, results)
+        if len(self.pushes) <= self.fails:
+            raise Unavailable("The database does not answer; try again.")
+
+
+async def push_to(
+    upstream: GitHttpServer, policy: BranchesOnly, *refspecs: str
+) -> CompletedProcess[str]:
+    sandboxes = Sandboxes()
+    environment = sandboxes.add(upstream.url("project.git"))
+    work = upstream.root / "project.git.work"
+    async with served(gateway_of(SETTINGS, sandboxes, ref_policy=policy)) as gateway:
+        argv = (*origin(environment), "push", gateway.url(environment), *refspecs)
+        return await anyio.to_thread.run_sync(lambda: run_git(*argv, cwd=work))
+
+
+async def test_push_whose_end_cannot_be_noted_is_in_the_log_and_git_learns_the_truth(
+    upstream: GitHttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pushing, "RECORD_TIMEOUT_S", 0.2)
+    forgetful = Forgetful()
+    names = [f"refs/heads/x{number}" for number in range(120)]
+    with structlog.testing.capture_logs() as logged:
+        done = await push_to(upstream, forgetful, *[f"HEAD:{name}" for name in names])
+
+    assert done.returncode == 0, done.stderr
+    lost = [one for one in logged if one["event"] == "how a push ended could not be recorded"]
+    assert {one["log_level"] for one in lost} == {"error"}
+    told = [line.split()[0] for one in lost for line in one["refs"]]
+    assert sorted(told) == sorted(names)
+
+
+async def test_end_of_a_push_is_noted_again_until_that_works(
+    upstream: GitHttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pushing, "FIRST_PAUSE_S", 0.01)
+    forgetful = Forgetful(fails=3)
+    with structlog.testing.capture_logs() as logged:
+        done = await push_to(upstream, forgetful, "HEAD:refs/heads/x")
+
+    assert done.returncode == 0, done.stderr
+    assert [push.outcomes for push in forgetful.pushes] == [[PushOutcome.OK]] * 4
+    assert not [one for one in logged if "recorded" in one["event"]]
+
+
+class Unwilling(BranchesOnly):
+    """Cannot note that a push begins."""
+
+    async def begun(self, environment: GatewayEnvironment, intent: PushIntent) -> None:
         raise Unavailable("The database does not answer; try again.")
 
 
-async def test_push_that_cannot_be_noted_is_in_the_log_and_git_learns_the_truth(
-    upstream: GitHttpServer,
+async def test_push_that_could_not_be_noted_first_does_not_go_on(upstream: GitHttpServer) -> None:
+    before = git("for-each-ref", cwd=upstream.root / "project.git")
+
+    done = await push_to(upstream, Unwilling(), "HEAD:refs/heads/x")
+
+    assert done.returncode != 0
+    assert "503" in done.stderr
+    assert git("for-each-ref", cwd=upstream.root / "project.git") == before
+    assert {method for method, _, _ in upstream.requests} == {"GET"}
+
+
+async def test_push_is_noted_before_the_upstream_hears_of_it(sandboxes: Sandboxes) -> None:
+    recorder, known = BranchesOnly(), list[int]()
+
+    async def behave(upstream: Toy, connection: Connection) -> None:
+        known.append(len(recorder.begun_pushes))
+        await connection.send(RESULT + b"\r\n" + BANDED)
+
+    async with (
+        toy(behave) as upstream,
+        served(gateway_of(SETTINGS, sandboxes, ref_policy=recorder)) as gateway,
+    ):
+        environment = sandboxes.add(upstream.url)
+        await post_push(gateway, environment, push_request())
+
+    assert known == [1]
+
+
+async def test_every_ref_of_a_large_push_is_named_in_the_audit_log_whatever_comes_after_it(
+    stage: Stage,
 ) -> None:
-    sandboxes, forgetful = Sandboxes(), Forgetful()
-    environment = sandboxes.add(upstream.url("project.git"))
-    work = upstream.root / "project.git.work"
-    with structlog.testing.capture_logs() as logged:
-        async with served(gateway_of(SETTINGS, sandboxes, ref_policy=forgetful)) as gateway:
-            argv = (*origin(environment), "push", gateway.url(environment), "HEAD:refs/heads/x")
-            done = await anyio.to_thread.run_sync(lambda: run_git(*argv, cwd=work))
+    head = stage.commit()
+    names = [f"refs/heads/a{number:03}" for number in range(120)]
+    done = await stage.push("origin", *[f"HEAD:{name}" for name in names])
+    for turn in range(3):
+        junk = [f"HEAD:refs/tags/j{turn}-{number}" for number in range(400)]
+        await stage.push("origin", *junk)
 
     assert done.returncode == 0, done.stderr
-    assert len(forgetful.pushes) == 1
-    (line,) = [one for one in logged if one["event"] == "a push could not be recorded"]
-    assert line["refs"][0].startswith("refs/heads/x ")
+    events = await stage.pushes.audit.list_for(stage.environment.owner_id, limit=200)
+    named = {
+        (one["ref"], one["new"])
+        for event in events
+        if (event.action, event.outcome) == ("git.push", "ok")
+        for one in event.details["refs"]
+    }
+    assert named == {(name, head) for name in names}
+    assert len([event for event in events if event.outcome == "refused"]) == 3
+    kept = {one.ref for one in await stage.recorded(limit=1000) if one.outcome is PushOutcome.OK}
+    assert kept == set(names)
+
+
+async def test_push_of_too_many_refs_is_refused_in_gits_own_words(stage: Stage) -> None:
+    stage.allow(PushPolicy.ANY)
+    stage.commit()
+
+    done = await stage.push(
+        "origin", *[f"HEAD:refs/heads/b{number}" for number in range(MAX_REFS + 1)]
+    )
+
+    assert done.returncode != 0
+    assert f"a push may have {MAX_REFS} refs; push fewer of them at once" in done.stderr
+    assert set(stage.refs()) == {"refs/heads/main"}
+
+
+OPTIONS = ("-o", "repo.private=false", "-o", "merge_request.create")
+
+
+async def test_push_options_stay_here_unless_the_policy_is_the_widest(stage: Stage) -> None:
+    git("config", "receive.advertisePushOptions", "true", cwd=stage.bare)
+    hook = stage.bare / "hooks" / "post-receive"
+    hook.write_text('#!/bin/sh\nenv | grep ^GIT_PUSH_OPTION_ | sort > "$GIT_DIR/options"\n')
+    hook.chmod(0o755)
+    stage.commit()
+
+    refused = await stage.push(*OPTIONS, "origin", "HEAD:refs/heads/mine")
+    unheard = stage.refs()
+    stage.allow(PushPolicy.ANY)
+    allowed = await stage.push(*OPTIONS, "origin", "HEAD:refs/heads/mine")
+
+    assert refused.returncode != 0
+    assert "this environment allows no push options; change its push policy" in refused.stderr
+    assert set(unheard) == {"refs/heads/main"}
+    assert allowed.returncode == 0, allowed.stderr
+    assert "merge_request.create" in (stage.bare / "options").read_text()
+    events = await stage.pushes.audit.list_for(stage.environment.owner_id)
+    told = [(one.outcome, one.details["options"]) for one in events if "options" in one.details]
+    options = ["repo.private=false", "merge_request.create"]
+    assert told == [("started", options), ("refused", options)]
+
+
+async def test_push_options_are_found_however_they_are_announced(stage: Stage) -> None:
+    head = stage.refs()["refs/heads/main"]
+    line = f"{NONE} {head} refs/heads/x\0report-status push-options=1"
+    body = pkt_line(line.encode()) + FLUSH + pkt_line(b"repo.private=false") + FLUSH
+
+    answer = await post_push(stage.gateway, stage.environment, body)
+
+    assert b"allows no push options" in answer.body
+    assert "refs/heads/x" not in stage.refs()
+
+
+async def test_environment_that_pushes_in_vain_has_to_wait_and_others_do_not(
+    stage: Stage,
+) -> None:
+    stage.commit()
+    tag = pkt_line(f"{NONE} {ONE} refs/tags/x\0report-status".encode()) + FLUSH
+    for _ in range(AT_ONCE):
+        await post_push(stage.gateway, stage.environment, tag)
+    other = stage.sandboxes.add(stage.upstream.url("project.git"), owner_id=uuid4())
+
+    answer = await post_push(stage.gateway, stage.environment, tag)
+    typed = await stage.push("origin", "HEAD:refs/heads/mine")
+    read = await anyio.to_thread.run_sync(
+        lambda: run_git(*origin(stage.environment), "ls-remote", "origin", cwd=stage.work)
+    )
+    elsewhere = await ask(stage.gateway, refs_of(other, "git-receive-pack"))
+
+    assert answer.status == 429
+    assert typed.returncode != 0
+    assert "remote: Too many pushes from this environment were refused or failed" in typed.stderr
+    assert (read.returncode, elsewhere.status) == (0, 200), read.stderr
+    count = await rows(stage.pushes.database, "SELECT count(*) FROM audit_events")
+    assert count == [(AT_ONCE,)]
+
+
+async def test_pushes_that_an_upstream_takes_can_be_as_many_as_one_likes(
+    sandboxes: Sandboxes,
+) -> None:
+    recorder = BranchesOnly()
+    async with (
+        toy(answering(RESULT + b"\r\n" + BANDED)) as upstream,
+        served(gateway_of(SETTINGS, sandboxes, ref_policy=recorder)) as gateway,
+    ):
+        environment = sandboxes.add(upstream.url)
+        answers = [
+            await post_push(gateway, environment, push_request()) for _ in range(AT_ONCE + 5)
+        ]
+
+    assert {answer.status for answer in answers} == {200}
+
+
+async def test_list_of_refs_that_a_push_asked_for_is_kept_under_its_id(stage: Stage) -> None:
+    head = stage.refs()["refs/heads/main"]
+    stage.commit()
+    await stage.push("origin", "HEAD:refs/heads/mine")
+    before = await stage.pushes.advertised(stage.environment.id, PUSH_ID)
+
+    await stage.push("origin", "HEAD:refs/heads/mine", push_id=PUSH_ID)
+
+    assert before is None
+    assert await stage.pushes.advertised(stage.environment.id, PUSH_ID) == {
+        "refs/heads/main": head,
+        "refs/heads/mine": stage.refs()["refs/heads/mine"],
+    }
+
+
+LISTED = pkt_line(b"# service=git-receive-pack\n") + FLUSH
+ADVERTISEMENT = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-git-receive-pack-advertisement\r\n"
+    b"Connection: close\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "push_id", "kept"),
+    [
+        (LISTED + pkt_line(f"{ONE} refs/heads/a\0x".encode()) + FLUSH, PUSH_ID, 1),
+        (LISTED + pkt_line(f"{ONE} refs/heads/a\0x".encode()) + FLUSH, "", 0),
+        (LISTED + pkt_line(f"{ONE} refs/heads/a\0x".encode()), PUSH_ID, 0),
+        (LISTED + b"0003", PUSH_ID, 0),
+    ],
+    ids=["whole", "without an id", "cut", "malformed"],
+)
+async def test_only_a_whole_list_that_was_asked_for_is_kept(
+    sandboxes: Sandboxes, answer: bytes, push_id: str, kept: int
+) -> None:
+    recorder = BranchesOnly()
+    async with (
+        toy(answering(ADVERTISEMENT + b"\r\n" + answer)) as upstream,
+        served(gateway_of(SETTINGS, sandboxes, ref_policy=recorder)) as gateway,
+    ):
+        environment = sandboxes.add(upstream.url)
+        given = await ask(
+            gateway,
+            refs_of(environment, "git-receive-pack"),
+            headers=f"X-Craftastic-Push: {push_id}\r\n",
+        )
+
+    assert given.body == answer
+    assert recorder.lists == [(PUSH_ID, {"refs/heads/a": ONE})] * kept
 
 
 class Asked(BranchesOnly):
@@ -524,10 +868,10 @@ class Asked(BranchesOnly):
         self.asked = anyio.Event()
 
     async def check(
-        self, environment: GatewayEnvironment, updates: Sequence[RefUpdate]
+        self, environment: GatewayEnvironment, intent: PushIntent
     ) -> PushRefusal | None:
         self.asked.set()
-        return await super().check(environment, updates)
+        return await super().check(environment, intent)
 
 
 async def test_refused_push_that_is_never_sent_whole_is_noted_too(sandboxes: Sandboxes) -> None:

@@ -15,6 +15,7 @@ from tests.fakes.gateway import Sandboxes, ServedGateway, Strangers, gateway_of,
 from tests.fakes.git_http_server import GitHttpServer, make_repository, run_git
 from tests.fakes.toy_upstream import (
     GOOD,
+    RESULT,
     UPLOAD_PACK,
     Canary,
     Connection,
@@ -84,15 +85,18 @@ async def test_redirect_of_info_refs_is_followed_and_the_posts_go_there_too(
     assert (tmp_path / "c" / "README").exists()
 
 
+class Secret(Strangers):
+    """Has a credential for whatever is asked for."""
+
+    async def authorization(
+        self, environment: GatewayEnvironment, scheme: str, host: str, port: int
+    ) -> str | None:
+        return "Basic c2VjcmV0"
+
+
 async def test_credential_does_not_follow_a_redirect_to_another_port(
     sandboxes: Sandboxes,
 ) -> None:
-    class Secret(Strangers):
-        async def authorization(
-            self, environment: GatewayEnvironment, scheme: str, host: str, port: int
-        ) -> str | None:
-            return "Basic c2VjcmV0"
-
     good = answering(GOOD)
     async with toy(good) as second:
         target = f"{second.url}/info/refs?service=git-upload-pack"
@@ -105,6 +109,69 @@ async def test_credential_does_not_follow_a_redirect_to_another_port(
     assert answer.status == 200
     assert "c2VjcmV0" in first.heads[0]
     assert "c2VjcmV0" not in second.heads[0]
+
+
+async def test_redirect_that_another_host_sends_back_gets_no_credential_nor_do_the_posts(
+    sandboxes: Sandboxes,
+) -> None:
+    """The other host would have chosen the path at which the credential is shown."""
+    query = "info/refs?service=git-upload-pack"
+    addresses: dict[str, str] = {}
+
+    async def home(upstream: Toy, connection: Connection) -> None:
+        if connection.path == f"/o/n/{query}":
+            await connection.send(redirect(addresses["away"]))
+        elif connection.path == f"/chosen/{query}":
+            await connection.send(GOOD)
+        else:
+            await connection.send(RESULT + b"Content-Length: 4\r\n\r\n0000")
+
+    async def away(upstream: Toy, connection: Connection) -> None:
+        await connection.send(redirect(addresses["home"]))
+
+    async with (
+        toy(home) as first,
+        toy(away) as second,
+        served(gateway_of(SETTINGS, sandboxes, credentials=Secret())) as gateway,
+    ):
+        addresses["away"] = f"http://127.0.0.1:{second.port}/x/{query}"
+        addresses["home"] = f"http://127.0.0.1:{first.port}/chosen/{query}"
+        environment = sandboxes.add(first.url)
+        listed = await ask(gateway, refs_of(environment))
+        posted = await ask(
+            gateway,
+            f"/git/{environment.id}.git/git-upload-pack",
+            method="POST",
+            headers=UPLOAD_PACK,
+            body=FLUSH,
+        )
+
+    assert (listed.status, posted.status) == (200, 200)
+    sent = {head.split()[1]: "c2VjcmV0" in head for head in first.heads}
+    assert sent == {
+        f"/o/n/{query}": True,
+        f"/chosen/{query}": False,
+        "/chosen/git-upload-pack": False,
+    }
+    assert "c2VjcmV0" not in second.heads[0]
+
+
+async def test_credential_follows_a_redirect_that_stays_at_the_origin(
+    sandboxes: Sandboxes,
+) -> None:
+    query = "info/refs?service=git-upload-pack"
+
+    async def home(upstream: Toy, connection: Connection) -> None:
+        moved = redirect(f"/renamed/{query}")
+        await connection.send(moved if connection.path.startswith("/o/") else GOOD)
+
+    async with (
+        toy(home) as first,
+        served(gateway_of(SETTINGS, sandboxes, credentials=Secret())) as gateway,
+    ):
+        await ask(gateway, refs_of(sandboxes.add(first.url)))
+
+    assert ["c2VjcmV0" in head for head in first.heads] == [True, True]
 
 
 @pytest.mark.parametrize(

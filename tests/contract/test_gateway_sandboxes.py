@@ -132,5 +132,7 @@ async def test_typed_git_works_on_a_private_repository_and_an_armed_sandbox_find
     assert [leak for leak in leaks if leak] == []
     events = await yard.pushes.audit.list_for(environment.owner_id)
     assert [
-        (one.action, one.outcome, one.details["new"]) for one in events if one.action == "git.push"
+        (one.action, one.outcome, one.details["refs"][0]["new"])
+        for one in events
+        if one.action == "git.push"
     ] == [("git.push", "ok", head)]

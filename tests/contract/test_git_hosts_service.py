@@ -284,6 +284,47 @@ async def test_secret_that_was_tampered_with_is_not_sent(desk: Desk) -> None:
         await desk.hosts.authorization(Of(desk.owner), *GITLAB)
 
 
+MOVES_ORIGIN = """
+    UPDATE git_hosts SET origin = 'https://evil.example.com'
+    WHERE origin = 'https://gitlab.example.com'
+"""
+MOVES_SECRET = """
+    UPDATE git_hosts SET secret_id = (
+        SELECT secret_id FROM git_hosts WHERE origin = 'https://gitlab.example.com'
+    ) WHERE origin = 'https://evil.example.com'
+"""
+
+
+@pytest.mark.parametrize("change", [MOVES_ORIGIN, MOVES_SECRET], ids=["origin", "secret"])
+async def test_credential_that_was_moved_to_another_origin_is_not_sent_there(
+    desk: Desk, change: str
+) -> None:
+    """Whoever can write the database alone cannot have a password sent to a host of their own."""
+    mine, evil = Of(desk.owner), ("https", "evil.example.com", 443)
+    await desk.hosts.put(desk.owner, "https://gitlab.example.com", CANARY)
+    if change is MOVES_SECRET:
+        await desk.hosts.put(desk.owner, "https://evil.example.com", "bait")
+    async with desk.database.begin() as tx:
+        await tx.execute(sqlalchemy.text(change))
+
+    with pytest.raises(SecretUnreadable):
+        await desk.hosts.authorization(mine, *evil)
+
+    await desk.hosts.put(desk.owner, "https://evil.example.com", "new")
+    assert await desk.hosts.authorization(mine, *evil) == header("oauth2", "new")
+    if change is MOVES_SECRET:
+        assert await desk.hosts.authorization(mine, *GITLAB) == header("oauth2", CANARY)
+
+
+def test_purpose_of_an_origin_is_its_own_and_fits_its_column() -> None:
+    names = ["https://a.example.com", "https://a.example.com:8443", f"https://{'x' * 290}"]
+
+    purposes = {githosts.purpose_of(name) for name in names}
+
+    assert len(purposes) == len(names)
+    assert max(len(one) for one in purposes) <= 64
+
+
 async def test_rules_of_the_gateway_decide_about_origins(
     database: Database, clock: FakeClock, tmp_path: Path, desk: Desk
 ) -> None:

@@ -117,6 +117,15 @@ async def test_ahead_behind_and_a_detached_head_are_told(rig: GitRig) -> None:
     assert detached["head"] == moved["head"]
 
 
+async def test_an_upstream_that_is_not_there_is_none(rig: GitRig) -> None:
+    await rig.sh("git config branch.work.remote origin; git config branch.work.merge refs/heads/no")
+
+    told = await rig.get("status")
+
+    assert "upstream" not in told
+    assert (told["ahead"], told["behind"]) == (0, 0)
+
+
 async def test_operations_that_are_not_ended_and_conflicts_are_told(rig: GitRig) -> None:
     await rig.commit_typed("a.txt", "mine\n")
     await rig.sh("git checkout -q -b other HEAD~1")

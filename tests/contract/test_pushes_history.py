@@ -1,19 +1,28 @@
 """What is kept of pushes, and what the policy learns from it, on both databases."""
 
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import anyio
 import pytest
 
+from craftastic import logs
+from craftastic.audit import _chain
 from craftastic.audit.service import AuditService
-from craftastic.database import Database
+from craftastic.database import Database, Transaction
 from craftastic.environments.service import Environment, EnvironmentNotFound
 from craftastic.gateway._pkt_line import RefUpdate
+from craftastic.pushes import _events
 from craftastic.pushes import _repository as pushes_repository
 from craftastic.pushes.service import (
-    MAX_AUDITED_REFS,
+    MAX_REFS,
+    PushIntent,
     PushOutcome,
     PushPolicy,
     PushService,
@@ -41,13 +50,33 @@ class Yard:
     async def push(
         self, *moves: tuple[str, str, str], result: RefResult = OK, push_id: str | None = None
     ) -> None:
-        updates = [RefUpdate(*move) for move in moves]
-        results = {update.ref: result for update in updates}
-        await self.pushes.recorded(self.environment, updates, results, push_id)
+        intent = PushIntent([RefUpdate(*move) for move in moves], push_id=push_id)
+        results = {update.ref: result for update in intent.updates}
+        await self.pushes.begun(self.environment, intent)
+        await self.pushes.ended(self.environment, intent, results)
+
+    async def refuse(
+        self, *moves: tuple[str, str, str], options: Sequence[str] = (), why: str = "no"
+    ) -> None:
+        intent = PushIntent([RefUpdate(*move) for move in moves], options)
+        await self.pushes.refused(
+            self.environment, intent, {update.ref: why for update in intent.updates}
+        )
 
     async def refused(self, *moves: tuple[str, str, str]) -> set[str]:
-        refusal = await self.pushes.check(self.environment, [RefUpdate(*one) for one in moves])
+        intent = PushIntent([RefUpdate(*one) for one in moves])
+        refusal = await self.pushes.check(self.environment, intent)
         return set(refusal.reasons) if refusal else set()
+
+    async def told(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return action, outcome and details of what the audit log has, oldest first."""
+        found = await rows(
+            self.shop.database, "SELECT action, outcome, details FROM audit_events ORDER BY seq"
+        )
+        return [
+            (str(action), str(outcome), json.loads(str(details)))
+            for action, outcome, details in found
+        ]
 
     async def listed(self, limit: int = 50) -> Sequence[str]:
         found = await self.pushes.list_for_environment(
@@ -163,7 +192,7 @@ async def test_what_is_known_of_one_environment_says_nothing_about_another(yard:
     other = await yard.shop.create("two")
     await yard.push(new("mine"), push_id="a" * 32)
 
-    refusal = await yard.pushes.check(other, [RefUpdate(*moved("mine"))])
+    refusal = await yard.pushes.check(other, PushIntent([RefUpdate(*moved("mine"))]))
 
     assert refusal is not None
     assert await yard.pushes.list_for_environment(yard.shop.owner, other.id) == []
@@ -199,45 +228,198 @@ async def test_push_is_found_by_its_id_with_its_results(yard: Yard) -> None:
     assert await yard.pushes.seen(yard.environment.id, "c" * 32) == []
 
 
-async def test_each_ref_of_a_push_is_one_event_of_the_audit_log(yard: Yard) -> None:
-    await yard.push(new("a"), moved("b"))
-    await yard.push(moved("c"), result=REJECTED)
+async def test_push_is_named_in_the_audit_log_before_it_goes_on_and_at_its_end(
+    yard: Yard,
+) -> None:
+    a, b = RefUpdate(*new("a")), RefUpdate(*moved("b"))
+    intent = PushIntent([a, b], ["ci.skip"])
+    ref_a = {"ref": a.ref, "old": NONE, "new": ONE}
+    ref_b = {"ref": b.ref, "old": ONE, "new": TWO}
+    push = {"push": intent.id.hex}
 
-    events = await yard.pushes.audit.list_for(yard.shop.owner)
+    await yard.pushes.begun(yard.environment, intent)
+    begun = await yard.told()
+    await yard.pushes.ended(yard.environment, intent, {a.ref: OK, b.ref: REJECTED})
 
-    told = [(one.action, one.object_id, one.outcome, dict(one.details)) for one in events]
-    own = str(yard.environment.id)
-    assert told == [
-        (
-            "git.push",
-            own,
-            "rejected",
-            {"ref": "refs/heads/c", "old": ONE, "new": TWO, "reason": REJECTED.reason},
-        ),
-        ("git.push", own, "ok", {"ref": "refs/heads/b", "old": ONE, "new": TWO}),
-        ("git.push", own, "ok", {"ref": "refs/heads/a", "old": NONE, "new": ONE}),
+    assert begun == [
+        ("git.push_started", "started", push | {"options": ["ci.skip"]}),
+        ("git.push_started", "started", push | {"refs": [ref_a, ref_b]}),
     ]
+    assert (await yard.told())[2:] == [
+        ("git.push", "ok", push | {"refs": [ref_a]}),
+        ("git.push", "rejected", push | {"refs": [ref_b | {"reason": REJECTED.reason}]}),
+    ]
+    (last, *_) = await yard.pushes.audit.list_for(yard.shop.owner)
+    assert (last.object_type, last.object_id) == ("environment", str(yard.environment.id))
     assert (await yard.pushes.audit.verify()).ok
 
 
-async def test_refs_beyond_a_bound_share_one_event(yard: Yard) -> None:
-    await yard.push(*[new(f"b{number}") for number in range(MAX_AUDITED_REFS + 7)])
+@pytest.mark.parametrize("letters", ["x", "ü", "🦀", '"', "a-"])
+async def test_every_ref_that_goes_on_is_named_in_whole_events_of_the_audit_log(
+    yard: Yard, letters: str
+) -> None:
+    room = 1024 - len("refs/heads/123")
+    name = letters * (room // len(letters.encode()))
+    moves = [new(f"{name}{number:03}") for number in range(MAX_REFS)]
 
-    (last, *_) = await yard.pushes.audit.list_for(yard.shop.owner, limit=200)
-    count = await rows(yard.shop.database, "SELECT count(*) FROM audit_events")
+    await yard.push(*moves, result=RefResult(PushOutcome.OK, "🦀" * 500))
 
-    assert count == [(MAX_AUDITED_REFS + 1,)]
-    assert (last.outcome, last.details["refs"], last.details["outcomes"]) == ("ok", 7, {"ok": 7})
+    told = await yard.told()
+    assert not any("cut" in details for _, _, details in told)
+    for action in ("git.push_started", "git.push"):
+        named = [
+            one["ref"] for which, _, details in told if which == action for one in details["refs"]
+        ]
+        assert named == [ref for ref, _, _ in moves]
+    assert (await yard.pushes.audit.verify()).ok
+
+
+async def test_refused_push_is_one_event_however_much_it_asked_for(yard: Yard) -> None:
+    moves = [(f"refs/tags/{'ü' * 400}{number}", NONE, ONE) for number in range(5000)]
+
+    await yard.refuse(*moves, options=["🦀" * 900] * 100)
+
+    ((action, outcome, details),) = await yard.told()
+    assert (action, outcome) == ("git.push", "refused")
+    assert "cut" in details or details["more"] + len(details["refs"]) == len(moves)
+    long = await rows(yard.shop.database, "SELECT 1 FROM audit_events WHERE length(details) > 4096")
+    assert long == []
+    assert len(await yard.listed(1000)) == MAX_REFS
+
+
+async def test_refused_push_tells_its_options_and_how_many_refs_had_no_room(yard: Yard) -> None:
+    await yard.refuse(*[new(f"b{number}") for number in range(80)], options=["a=b"])
+
+    ((_, _, details),) = await yard.told()
+    assert details["options"] == ["a=b"]
+    assert details["refs"][0] == {"ref": "refs/heads/b0", "old": NONE, "new": ONE, "reason": "no"}
+    assert len(details["refs"]) + details["more"] == 80
+
+
+async def test_refused_pushes_push_nothing_else_out_of_the_history(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushes_repository, "KEPT_REFUSED", 3)
+    monkeypatch.setattr(pushes_repository, "KEPT_PER_ENVIRONMENT", 5)
+    await yard.push(*[new(f"b{number}") for number in range(5)])
+
+    for number in range(9):
+        await yard.refuse(new(f"junk{number}"))
+
+    found = await yard.listed()
+    assert found[:3] == ["refs/heads/junk8", "refs/heads/junk7", "refs/heads/junk6"]
+    assert sorted(found[3:]) == [f"refs/heads/b{number}" for number in range(5)]
+
+
+async def test_push_whose_end_was_never_written_is_shown_as_unknown(yard: Yard) -> None:
+    intent = PushIntent([RefUpdate(*new("a"))], push_id="e" * 32)
+
+    await yard.pushes.begun(yard.environment, intent)
+
+    (seen,) = await yard.pushes.seen(yard.environment.id, "e" * 32)
+    assert (seen.outcome, seen.reason) == (
+        PushOutcome.UNKNOWN,
+        "it is on its way, or how it ended could not be written",
+    )
+    assert await yard.refused(moved("a")) == {"refs/heads/a"}
+
+
+async def test_two_pushes_of_the_same_ref_end_each_in_its_own_way(yard: Yard) -> None:
+    first, second = (PushIntent([RefUpdate(*new("a"))], push_id=one * 32) for one in "12")
+    for intent in (first, second):
+        await yard.pushes.begun(yard.environment, intent)
+
+    await yard.pushes.ended(yard.environment, second, {"refs/heads/a": REJECTED})
+    await yard.pushes.ended(yard.environment, first, {"refs/heads/a": OK})
+
+    outcomes = [(await yard.pushes.seen(yard.environment.id, one * 32))[0].outcome for one in "12"]
+    assert outcomes == [PushOutcome.OK, PushOutcome.REJECTED]
+
+
+async def test_list_of_refs_is_found_by_the_pushs_id_for_an_hour(
+    yard: Yard, clock: FakeClock
+) -> None:
+    pushes, own = yard.pushes, yard.environment
+    other = await yard.shop.create("two")
+    await pushes.listed(own, "a" * 32, {"refs/heads/ü": ONE, "refs/heads/b": TWO})
+    await pushes.listed(own, "a" * 32, {"refs/heads/ü": TWO})
+    await pushes.listed(own, "b" * 32, {})
+
+    assert await pushes.advertised(own.id, "a" * 32) == {"refs/heads/ü": TWO}
+    assert await pushes.advertised(own.id, "b" * 32) == {}
+    assert await pushes.advertised(own.id, "c" * 32) is None
+    assert await pushes.advertised(other.id, "a" * 32) is None
+
+    clock.advance(timedelta(hours=1, seconds=1).total_seconds())
+    assert await pushes.advertised(own.id, "a" * 32) is None
+    await pushes.listed(other, "d" * 32, {})
+    assert await rows(yard.shop.database, "SELECT push_id FROM git_ref_lists") == [("d" * 32,)]
+
+
+async def test_number_of_kept_lists_of_refs_is_bounded(yard: Yard, clock: FakeClock) -> None:
+    for number in range(pushes_repository.KEPT_LISTS + 5):
+        clock.advance(1)
+        await yard.pushes.listed(yard.environment, f"{number:032}", {"refs/heads/a": ONE})
+
+    kept = await rows(yard.shop.database, "SELECT push_id FROM git_ref_lists ORDER BY push_id")
+    assert [int(str(one)) for (one,) in kept] == list(range(5, pushes_repository.KEPT_LISTS + 5))
+
+
+async def test_branches_of_sessions_are_of_interest(yard: Yard) -> None:
+    yard.session_branches.add("feature/x")
+
+    assert await yard.pushes.of_interest(yard.environment) == {"refs/heads/feature/x"}
+
+
+async def test_transaction_of_a_large_push_does_nothing_but_write(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told is put into words, and cleared of secrets, while nobody waits for it."""
+    inside: list[str] = []
+    is_open = ContextVar("is_open", default=False)  # of this task: others have theirs
+    begin = Database.begin
+
+    @asynccontextmanager
+    async def watched(database: Database) -> AsyncGenerator[Transaction]:
+        async with begin(database) as tx:
+            is_open.set(True)
+            try:
+                yield tx
+            finally:
+                is_open.set(False)
+
+    def redact(value: object) -> Any:
+        if is_open.get():
+            inside.append(str(value)[:80])
+        return logs.redact(value)
+
+    monkeypatch.setattr(Database, "begin", watched)
+    for module in (_events, _chain):
+        monkeypatch.setattr(module, "redact", redact)
+    await yard.push(*[new(f"b{number}") for number in range(9)])
+    await yard.refuse(new("c"))
+
+    assert inside == []
+    async with yard.shop.database.begin() as tx:  # the watch itself tells
+        await yard.pushes.audit.record(
+            "a.b", actor_id=None, object_type="c", object_id=None, tx=tx, details={"x": "y"}
+        )
+    assert inside == ["{'x': 'y'}"]
 
 
 async def test_push_of_an_environment_that_is_gone_is_in_the_audit_log_alone(yard: Yard) -> None:
     gone = FakeEnvironment(None, owner_id=yard.shop.owner)
 
-    await yard.pushes.recorded(gone, [RefUpdate(*new("a"))], {"refs/heads/a": OK})
+    intent = PushIntent([RefUpdate(*new("a"))])
+
+    await yard.pushes.begun(gone, intent)
+    await yard.pushes.ended(gone, intent, {"refs/heads/a": OK})
+    await yard.pushes.listed(gone, "a" * 32, {})
 
     assert await rows(yard.shop.database, "SELECT id FROM git_pushes") == []
-    (event,) = await yard.pushes.audit.list_for(yard.shop.owner)
-    assert event.object_id == str(gone.id)
+    assert await rows(yard.shop.database, "SELECT push_id FROM git_ref_lists") == []
+    events = await yard.pushes.audit.list_for(yard.shop.owner)
+    assert [event.object_id for event in events] == [str(gone.id)] * 2
 
 
 async def test_pushes_go_with_their_environment(yard: Yard) -> None:

@@ -16,7 +16,7 @@ from craftastic.gateway._pkt_line import RefUpdate
 from craftastic.http import errors, middleware
 from craftastic.metrics import Metrics
 from craftastic.pushes import endpoints
-from craftastic.pushes.service import PushOutcome, PushService, RefResult
+from craftastic.pushes.service import PushIntent, PushOutcome, PushService, RefResult
 from craftastic.runtimes.memory import MemoryRuntime
 from tests.fakes.asgi import client_of
 from tests.fakes.clock import FakeClock
@@ -70,7 +70,9 @@ async def test_pushes_are_listed_newest_first(counter: Counter) -> None:
         "refs/heads/a": RefResult(PushOutcome.OK),
         "refs/tags/v1": RefResult(PushOutcome.REFUSED, "no tags"),
     }.items():
-        await counter.pushes.recorded(environment, [RefUpdate(ref, NONE, ONE)], {ref: result})
+        intent = PushIntent([RefUpdate(ref, NONE, ONE)])
+        await counter.pushes.begun(environment, intent)
+        await counter.pushes.ended(environment, intent, {ref: result})
 
     answer = (await counter.get(environment.id)).json()
     one = (await counter.get(environment.id, limit=1)).json()

@@ -5,7 +5,7 @@ import json
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +24,11 @@ from craftastic.gateway.listener import QuietServer
 from craftastic.gateway.protocol import GatewayProtocol
 from craftastic.pushes.service import (
     GatewayEnvironment,
+    PushIntent,
     PushOutcome,
     PushPolicy,
     PushRefusal,
     RefResult,
-    RefUpdate,
 )
 from craftastic.settings import Settings
 
@@ -104,27 +104,45 @@ class BranchesOnly:
     """Lets branches be created and updated; keeps what it is told."""
 
     pushes: list[Recorded] = field(default_factory=list)
+    begun_pushes: list[PushIntent] = field(default_factory=list)
+    lists: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
 
     async def check(
-        self, environment: GatewayEnvironment, updates: Sequence[RefUpdate]
+        self, environment: GatewayEnvironment, intent: PushIntent
     ) -> PushRefusal | None:
         reasons: dict[str, str] = {}
-        for update in updates:
+        for update in intent.updates:
             if not update.ref.startswith("refs/heads/"):
                 reasons[update.ref] = "only branches can be pushed from here"
             elif update.deletes:
                 reasons[update.ref] = "branches cannot be deleted from here"
         return PushRefusal(reasons) if reasons else None
 
-    async def recorded(
+    async def refused(
+        self, environment: GatewayEnvironment, intent: PushIntent, reasons: Mapping[str, str]
+    ) -> None:
+        results = {ref: RefResult(PushOutcome.REFUSED, why) for ref, why in reasons.items()}
+        await self.ended(environment, intent, results)
+
+    async def begun(self, environment: GatewayEnvironment, intent: PushIntent) -> None:
+        self.begun_pushes.append(intent)
+
+    async def ended(
         self,
         environment: GatewayEnvironment,
-        updates: Sequence[RefUpdate],
+        intent: PushIntent,
         results: Mapping[str, RefResult],
-        push_id: str | None = None,
     ) -> None:
-        moves = [(update.ref, update.old, update.new) for update in updates]
-        self.pushes.append(Recorded(moves, results, push_id))
+        moves = [(update.ref, update.old, update.new) for update in intent.updates]
+        self.pushes.append(Recorded(moves, results, intent.push_id))
+
+    async def of_interest(self, environment: GatewayEnvironment) -> Collection[str]:
+        return set()
+
+    async def listed(
+        self, environment: GatewayEnvironment, push_id: str, refs: Mapping[str, str]
+    ) -> None:
+        self.lists.append((push_id, refs))
 
 
 def gateway_of(

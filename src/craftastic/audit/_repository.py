@@ -49,30 +49,32 @@ class AuditRepository:
     def __init__(self, tx: Transaction) -> None:
         self.tx = tx
 
-    async def append(self, one: Entry) -> int:
-        """Put an event at the end and return its number; others wait until this commits."""
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Put events at the end, in their order; others wait until this commits."""
         if self.tx.get_bind().dialect.name == "postgresql":
             await self.tx.execute(select(func.pg_advisory_xact_lock(APPEND_LOCK)))
         # A statement of its own after the lock: it sees what the holder before has committed.
         last, previous = await self.head() or (0, NOTHING_BEFORE)
-        seq = last + 1
-        row = AuditEventRow(
-            seq=seq,
-            at=one.at,
-            actor_id=one.actor_id,
-            action=one.action,
-            object_type=one.object_type,
-            object_id=one.object_id,
-            outcome=one.outcome,
-            request_id=one.request_id,
-            details=one.details,
-            previous_hash=previous,
-            hash=chained(seq, previous, one),
-        )
-        self.tx.add(row)
-        await self._move_head(seq, row.hash, first=last == 0)
+        first = last == 0
+        for one in entries:
+            last += 1
+            row = AuditEventRow(
+                seq=last,
+                at=one.at,
+                actor_id=one.actor_id,
+                action=one.action,
+                object_type=one.object_type,
+                object_id=one.object_id,
+                outcome=one.outcome,
+                request_id=one.request_id,
+                details=one.details,
+                previous_hash=previous,
+                hash=chained(last, previous, one),
+            )
+            self.tx.add(row)
+            previous = row.hash
+        await self._move_head(last, previous, first=first)
         await self.tx.flush()
-        return seq
 
     async def head(self) -> tuple[int, str] | None:
         """Return the last event's number and hash; None while there is no event."""

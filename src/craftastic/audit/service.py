@@ -11,6 +11,7 @@ from structlog.contextvars import get_contextvars
 
 from craftastic.audit._chain import (
     MAX_ACTION_CHARS,
+    MAX_DETAILS_CHARS,
     MAX_OBJECT_ID_CHARS,
     MAX_OBJECT_TYPE_CHARS,
     MAX_OUTCOME_CHARS,
@@ -24,6 +25,8 @@ from craftastic.audit._chain import (
 from craftastic.audit._repository import AuditEventRow, AuditRepository
 from craftastic.clock import Clock
 from craftastic.database import Database, Transaction
+
+__all__ = ["MAX_DETAILS_CHARS", "AuditEvent", "AuditService", "Entry", "Verification"]
 
 MAX_LISTED = 200
 VERIFIED_AT_ONCE = 500
@@ -101,8 +104,36 @@ class AuditService:
         Raises:
             DatabaseUnavailable: It could not be written.
         """
+        one = self.prepared(
+            action,
+            actor_id=actor_id,
+            object_type=object_type,
+            object_id=object_id,
+            outcome=outcome,
+            details=details,
+        )
+        if tx is not None:
+            await self.append([one], tx)
+            return
+        async with self.database.begin() as own:
+            await self.append([one], own)
+
+    def prepared(
+        self,
+        action: str,
+        *,
+        actor_id: UUID | None,
+        object_type: str,
+        object_id: str | UUID | None,
+        outcome: str = "ok",
+        details: Mapping[str, object] | None = None,
+    ) -> Entry:
+        """Return an event for `append`; its arguments are those of `record`.
+
+        What takes time with long details is done here, outside of any transaction.
+        """
         request_id = get_contextvars().get("request_id")
-        one = Entry(
+        return Entry(
             at=self.clock.now(),
             actor_id=actor_id,
             action=bounded(action, MAX_ACTION_CHARS),
@@ -112,11 +143,11 @@ class AuditService:
             request_id=None if request_id is None else bounded(request_id, MAX_REQUEST_ID_CHARS),
             details=details_text(details or {}),
         )
-        if tx is not None:
-            await AuditRepository(tx).append(one)
-            return
-        async with self.database.begin() as own:
-            await AuditRepository(own).append(one)
+
+    async def append(self, entries: Sequence[Entry], tx: Transaction) -> None:
+        """Append events that were prepared, in their order; see `record` about `tx`."""
+        if entries:
+            await AuditRepository(tx).append(entries)
 
     async def verify(self) -> Verification:
         """Walk the log as it is now and check that nothing was changed, removed or reordered.

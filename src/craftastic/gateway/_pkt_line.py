@@ -14,7 +14,11 @@ LARGEST_PKT = 65520
 FLUSH = b"0000"
 MAX_HEAD_BYTES = 1 << 20
 MAX_REF_UPDATES = 5000
+"""As many as are read; how many may go on is less, and said in git's own words."""
+
 MAX_REF_BYTES = 1024
+MAX_OPTIONS = 100
+MAX_OPTION_BYTES = 1024
 MAX_REASON_CHARACTERS = 500
 SIDEBAND_PAYLOAD = 65515
 """Bytes of one side-band-64k packet: the largest pkt-line less its length and its band."""
@@ -153,10 +157,13 @@ class PushHeadReader:
             wants_options = (
                 self._section is _Section.COMMANDS
                 and self._updates
-                and "push-options" in self._capabilities
+                # With a value as well: git's own servers take both for the same.
+                and any(one.partition("=")[0] == "push-options" for one in self._capabilities)
             )
             self._section = _Section.OPTIONS if wants_options else _Section.DONE
         elif self._section is _Section.OPTIONS:
+            if len(self._options) >= MAX_OPTIONS or len(payload) > MAX_OPTION_BYTES:
+                raise MalformedPush("too many push options, or one too long")
             self._options.append(payload.removesuffix(b"\n").decode(errors="replace"))
         else:
             self._take_command(payload)
@@ -183,8 +190,10 @@ class PushHeadReader:
         ref = _text(name)
         if len(old) != self._width or len(new) != self._width:
             raise MalformedPush("hashes of different lengths")
-        if len(name) > MAX_REF_BYTES or len(self._updates) >= MAX_REF_UPDATES:
-            raise MalformedPush("too many refs, or a ref too long")
+        if len(name) > MAX_REF_BYTES:
+            raise MalformedPush("a ref is too long")
+        if len(self._updates) >= MAX_REF_UPDATES:
+            raise MalformedPush("too many refs; push fewer of them at once")
         if ref in self._refs:
             raise MalformedPush("a ref is updated twice")
         self._refs.add(ref)

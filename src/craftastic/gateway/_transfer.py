@@ -161,6 +161,18 @@ class RequestBody:
 
 
 @dataclass(frozen=True, slots=True)
+class Remembered:
+    """Where `info/refs` was found.
+
+    Attributes:
+        strayed: A redirect on the way there has left the upstream's origin.
+    """
+
+    base: Upstream
+    strayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RememberedBases:
     """Where `info/refs` was redirected to, for the requests that git makes next.
 
@@ -169,19 +181,19 @@ class RememberedBases:
     """
 
     clock: Clock
-    _bases: OrderedDict[tuple[UUID, str | None, str], tuple[Upstream, float]] = field(
-        default_factory=OrderedDict[tuple[UUID, str | None, str], tuple[Upstream, float]]
+    _bases: OrderedDict[tuple[UUID, str | None, str], tuple[Remembered, float]] = field(
+        default_factory=OrderedDict[tuple[UUID, str | None, str], tuple[Remembered, float]]
     )
 
-    def remember(self, environment: GatewayEnvironment, service: str, base: Upstream) -> None:
+    def remember(self, environment: GatewayEnvironment, service: str, found: Remembered) -> None:
         key = (environment.id, environment.repository_url, service)
-        self._bases[key] = (base, self.clock.monotonic() + REMEMBER_S)
+        self._bases[key] = (found, self.clock.monotonic() + REMEMBER_S)
         self._bases.move_to_end(key)
         if len(self._bases) > REMEMBERED_BASES:
             self._bases.popitem(last=False)
 
-    def find(self, environment: GatewayEnvironment, service: str) -> Upstream | None:
-        base, until = self._bases.get(
+    def find(self, environment: GatewayEnvironment, service: str) -> Remembered | None:
+        found, until = self._bases.get(
             (environment.id, environment.repository_url, service), (None, 0.0)
         )
-        return base if until > self.clock.monotonic() else None
+        return found if until > self.clock.monotonic() else None

@@ -14,7 +14,9 @@ import httpcore
 
 from craftastic.clock import Clock, SystemClock
 from craftastic.errors import CraftasticError
+from craftastic.gateway._answers import answer_text
 from craftastic.gateway._pushing import RefUpdatePolicy
+from craftastic.gateway._throttle import PushThrottle
 from craftastic.gateway._transfer import (
     Receive,
     Refusal,
@@ -36,7 +38,6 @@ from craftastic.gateway.git_proxy import (
     GitProxy,
     GitRequest,
     UpstreamCredentials,
-    answer_text,
 )
 from craftastic.http.answers import answer_for
 from craftastic.pushes.service import GatewayEnvironment
@@ -196,6 +197,7 @@ def build_gateway(
         credentials=credentials,
         ref_policy=ref_policy,
         bases=RememberedBases(clock),
+        throttle=PushThrottle(clock),
         clock=clock,
     )
     return Gateway(lookup, git)

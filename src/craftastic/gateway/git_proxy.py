@@ -6,13 +6,11 @@ from collections.abc import (
     AsyncIterator,
     Generator,
     Mapping,
-    Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Protocol
-from urllib.parse import urljoin
 from uuid import UUID
 
 import anyio
@@ -21,6 +19,8 @@ import structlog
 
 from craftastic.clock import Clock
 from craftastic.errors import CraftasticError
+from craftastic.gateway._answers import answer_bytes, answer_text, header_of, redirect_target
+from craftastic.gateway._listing import Listing
 from craftastic.gateway._pkt_line import (
     MalformedPush,
     PushHead,
@@ -29,11 +29,13 @@ from craftastic.gateway._pkt_line import (
 )
 from craftastic.gateway._pushing import Push, RefUpdatePolicy, push_id_of
 from craftastic.gateway._refusals import REDIRECTS, AsksForAccount, explained, refused_by_upstream
+from craftastic.gateway._throttle import PushThrottle
 from craftastic.gateway._transfer import (
     Cut,
     Message,
     Receive,
     Refusal,
+    Remembered,
     RememberedBases,
     RequestBody,
     Send,
@@ -51,6 +53,9 @@ from craftastic.pushes.service import GatewayEnvironment, PushRefusal
 
 MAX_REDIRECTS = 3
 CREDENTIAL_TIMEOUT_S = 30.0
+REPORT_WAIT_S = 30.0
+"""How long an upstream is listened to for how a whole push ended, when the sandbox is gone."""
+
 KEEP_ALIVE_S = 3.0
 """Shorter than servers keep idle connections, so that none is used as it is being closed."""
 
@@ -131,6 +136,8 @@ class _Transfer:
     body: RequestBody
     base: Upstream | None = None
     """The upstream, or where it redirected to."""
+    strayed: bool = False
+    """A redirect has left the upstream's origin, wherever it led in the end."""
     status: int = 0
     answered: bool = False
     complete: bool = False
@@ -140,6 +147,24 @@ class _Transfer:
     authorization: str | None = field(default=None, repr=False)
     """What the last request carried; it goes to the upstream's own origin only."""
     push: Push | None = None
+    listing: Listing | None = None
+    gone: bool = False
+    """The sandbox does not read on; only what the upstream says of its push is waited for."""
+    patience: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    @property
+    def listens(self) -> Push | Listing | None:
+        return self.push or self.listing
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether it is a push that the upstream has all of, and may take at any time."""
+        return self.push is not None and self.body.ended
+
+    def leave(self, why: str) -> None:
+        """Go on without the sandbox, for as long as there is something to hear yet."""
+        self.failure, self.gone = why, True
+        self.patience.deadline = anyio.current_time() + (REPORT_WAIT_S if self.is_sent else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +183,7 @@ class GitProxy:
     credentials: UpstreamCredentials
     ref_policy: RefUpdatePolicy
     bases: RememberedBases
+    throttle: PushThrottle
     clock: Clock
 
     async def serve(self, environment: GatewayEnvironment, request: GitRequest) -> None:
@@ -171,8 +197,9 @@ class GitProxy:
         started = self.clock.monotonic()
         refusal: Refusal | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_cancel_when_gone, transfer, tasks.cancel_scope)
-            refusal = await self._attempt(transfer)
+            tasks.start_soon(_leave_when_gone, transfer)
+            with transfer.patience:
+                refusal = await self._attempt(transfer)
             tasks.cancel_scope.cancel()
         log.info(
             "git transfer",
@@ -208,8 +235,11 @@ class GitProxy:
     async def _transfer(self, transfer: _Transfer) -> None:
         upstream = self._upstream(transfer.environment)
         self._check_headers(transfer.request)
+        if transfer.request.service == "git-receive-pack":
+            self.throttle.check(transfer.environment.id)
         if transfer.request.advertises:
             await transfer.body.drain()
+            transfer.listing = await self._listing(transfer)
             await self._advertise(transfer, upstream)
         elif transfer.request.service == "git-receive-pack":
             await self._push(transfer, upstream)
@@ -257,16 +287,27 @@ class GitProxy:
             with suppress(CraftasticError, Refusal), _in_time():  # git has its answer by now
                 await self.credentials.accepted(environment, *upstream.origin)
 
+    async def _listing(self, transfer: _Transfer) -> Listing | None:
+        request, environment = transfer.request, transfer.environment
+        push_id = push_id_of(request.headers)
+        if request.service != "git-receive-pack" or push_id is None:
+            return None
+        refs = await self.ref_policy.of_interest(environment)
+        return Listing(self.ref_policy, environment, push_id, refs)
+
     async def _list_refs(self, transfer: _Transfer, upstream: Upstream) -> None:
         environment, request = transfer.environment, transfer.request
         url = f"{upstream}{request.target}"
+        transfer.strayed = False
         for _ in range(MAX_REDIRECTS + 1):
             base = self._base_of(url, request)
+            transfer.strayed |= base.origin != upstream.origin
             async with self._answer(transfer, upstream, base, None) as answer:
-                location = _header(answer, b"location")
+                location = header_of(answer, b"location")
                 if answer.status not in REDIRECTS or not location:
                     if answer.status == HTTPStatus.OK:
-                        self.bases.remember(environment, request.service, base)
+                        found = Remembered(base, transfer.strayed)
+                        self.bases.remember(environment, request.service, found)
                     await self._relay(transfer, upstream, answer)
                     return
                 url = redirect_target(url, location)
@@ -288,8 +329,10 @@ class GitProxy:
     async def _post(
         self, transfer: _Transfer, upstream: Upstream, body: AsyncIterator[bytes]
     ) -> None:
-        base = self.bases.find(transfer.environment, transfer.request.service) or upstream
-        async with self._answer(transfer, upstream, base, body) as answer:
+        known = self.bases.find(transfer.environment, transfer.request.service)
+        found = known or Remembered(upstream)
+        transfer.strayed = found.strayed
+        async with self._answer(transfer, upstream, found.base, body) as answer:
             await self._relay(transfer, upstream, answer)
 
     async def _push(self, transfer: _Transfer, upstream: Upstream) -> None:
@@ -299,10 +342,11 @@ class GitProxy:
             await self._post(transfer, upstream, _probe(head, body))
             return
         push = Push(self.ref_policy, environment, head, push_id_of(transfer.request.headers))
-        refusal = await self.ref_policy.check(environment, head.updates)
+        refusal = await self.ref_policy.check(environment, push.intent)
         if refusal is not None:
             await self._refuse_push(transfer, push, refusal)
             return
+        await push.begun()
         transfer.push = push
         try:
             await self._post(transfer, upstream, _chunks(body, head.raw, head.rest))
@@ -316,6 +360,7 @@ class GitProxy:
             push.failure = error.message
             raise
         finally:
+            self.throttle.charge(environment.id, push.wasted())
             await push.ended()
 
     async def _read_head(self, body: RequestBody) -> PushHead:
@@ -332,6 +377,7 @@ class GitProxy:
         try:
             await transfer.body.drain()
         finally:
+            self.throttle.charge(transfer.environment.id, 1)
             reasons = await push.refused(refusal)
         report = report_refused(push.head, reasons, "Craftastic refused this push.")
         if report is None:
@@ -395,9 +441,10 @@ class GitProxy:
             else:
                 headers.append((b"Transfer-Encoding", b"chunked"))
         # A credential belongs to the host that the environment names: a redirect to another
-        # host, scheme or port goes without it.
+        # host, scheme or port goes without it, and so does one that comes back from there, since
+        # it is the other host that chose the path.
         transfer.authorization = None
-        if base.origin == upstream.origin:
+        if base.origin == upstream.origin and not transfer.strayed:
             with _in_time():
                 value = await self.credentials.authorization(transfer.environment, *upstream.origin)
             if value is not None:
@@ -408,7 +455,7 @@ class GitProxy:
     async def _relay(
         self, transfer: _Transfer, upstream: Upstream, answer: httpcore.Response
     ) -> None:
-        request, push = transfer.request, transfer.push
+        request, listens = transfer.request, transfer.listens
         transfer.status = answer.status
         self._check_answer(transfer, upstream, answer)
         transfer.body.release()
@@ -416,12 +463,13 @@ class GitProxy:
         for name, value in answer.headers:
             if name.lower() in _ANSWER_HEADERS:
                 headers.append((name.lower(), value))
-        if push is not None and _header(answer, b"content-encoding") not in {None, b"identity"}:
-            push.report.unreadable("the upstream's report of the push was compressed")
-        length = _header(answer, b"content-length")
+        encoded = header_of(answer, b"content-encoding") not in {None, b"identity"}
+        if listens is not None and encoded:
+            listens.unreadable("the upstream's report of the push was compressed")
+        length = header_of(answer, b"content-length")
         # git waits for the end of the answer to a push. With a length it would see it before the
         # push is recorded; in chunks the end is sent after that.
-        announced = push is None and _header(answer, b"transfer-encoding") is None
+        announced = listens is None and header_of(answer, b"transfer-encoding") is None
         if length is not None and announced:
             headers.append((b"content-length", length))
         transfer.answered = True
@@ -432,14 +480,13 @@ class GitProxy:
             if transfer.sent + len(chunk) > self.limits.max_bytes:
                 raise Cut(HTTPStatus.BAD_GATEWAY, "more bytes than the limit")
             transfer.sent += len(chunk)
-            if push is not None:
-                push.report.feed(chunk)
+            if listens is not None:
+                listens.feed(chunk)
             await self._send(
                 transfer, {"type": "http.response.body", "body": chunk, "more_body": True}
             )
-        if push is not None:
-            push.failure = None
-            await push.ended()
+        if listens is not None:
+            await listens.through()
         transfer.complete = True
         await self._send(transfer, {"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -453,18 +500,18 @@ class GitProxy:
             raise refused_by_upstream(answer.status, host, way_on, tried=tried)
         # Anything else than a git server's own answer stays here: the gateway is no way to read
         # the pages of other services.
-        kind = (_header(answer, b"content-type") or b"").split(b";")[0].strip().lower()
+        kind = (header_of(answer, b"content-type") or b"").split(b";")[0].strip().lower()
         if kind != transfer.request.answer_type.encode():
             raise Refusal(
                 HTTPStatus.BAD_GATEWAY,
                 f"{host} does not speak git's smart HTTP at this address.",
             )
-        length = _header(answer, b"content-length") or b"0"
+        length = header_of(answer, b"content-length") or b"0"
         if not length.isdigit() or int(length) > self.limits.max_bytes:
             raise Refusal(HTTPStatus.BAD_GATEWAY, "The upstream's answer is over the limit.")
 
     def _way_on(self, transfer: _Transfer, upstream: Upstream, *, tried: bool) -> str:
-        if transfer.base is not None and transfer.base.origin != upstream.origin:
+        if transfer.strayed:
             return (
                 f"{upstream.host} redirects there, and no credential goes along; "
                 "make an environment with the repository's new address"
@@ -472,10 +519,14 @@ class GitProxy:
         return self.credentials.way_on(*upstream.origin, tried=tried)
 
     async def _send(self, transfer: _Transfer, message: Message) -> None:
+        if transfer.gone:
+            return
         with anyio.move_on_after(self.limits.idle_timeout_s) as silence:
             await transfer.request.send(message)
         if silence.cancelled_caught:
-            raise Cut(HTTPStatus.REQUEST_TIMEOUT, "the sandbox stopped reading")
+            if not transfer.is_sent:
+                raise Cut(HTTPStatus.REQUEST_TIMEOUT, "the sandbox stopped reading")
+            transfer.leave("the sandbox stopped reading")
 
 
 @contextmanager
@@ -490,11 +541,10 @@ def _in_time() -> Generator[None]:
         ) from error
 
 
-async def _cancel_when_gone(transfer: _Transfer, scope: anyio.CancelScope) -> None:
+async def _leave_when_gone(transfer: _Transfer) -> None:
     await transfer.body.until_gone()
     if not transfer.complete:
-        transfer.failure = "the sandbox went away"
-        scope.cancel()
+        transfer.leave("the sandbox went away")
 
 
 async def _chunks(body: RequestBody, *first: bytes) -> AsyncGenerator[bytes]:
@@ -509,54 +559,3 @@ async def _probe(head: PushHead, body: RequestBody) -> AsyncGenerator[bytes]:
     yield head.raw
     if head.rest or await body.next():
         raise Refusal(HTTPStatus.BAD_REQUEST, "Not an acceptable push: a pack without refs.")
-
-
-def redirect_target(url: str, location: bytes) -> str:
-    """Resolve a redirect's Location against the URL that was asked.
-
-    Raises:
-        Refusal: It would leave https.
-    """
-    try:
-        target = urljoin(url, location.decode("latin-1"))
-    except ValueError:
-        raise Refusal(HTTPStatus.BAD_GATEWAY, "The upstream redirects to something else.") from None
-    if url.startswith("https:") and not target.lower().startswith("https:"):
-        raise Refusal(HTTPStatus.BAD_GATEWAY, "The upstream redirects away from https.")
-    return target
-
-
-def _header(answer: httpcore.Response, name: bytes) -> bytes | None:
-    return next((value for key, value in answer.headers if key.lower() == name), None)
-
-
-async def answer_text(
-    send: Send, status: HTTPStatus, text: str, headers: Sequence[tuple[bytes, bytes]] = ()
-) -> None:
-    """Answer with a line of plain text, which git shows after `remote:`."""
-    await answer_bytes(
-        send, status, "text/plain; charset=utf-8", f"{text}\n".encode(errors="replace"), headers
-    )
-
-
-async def answer_bytes(
-    send: Send,
-    status: HTTPStatus,
-    content_type: str,
-    body: bytes,
-    headers: Sequence[tuple[bytes, bytes]] = (),
-) -> None:
-    """Answer with a short body."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status.value,
-            "headers": [
-                (b"content-type", content_type.encode()),
-                (b"content-length", str(len(body)).encode()),
-                (b"cache-control", b"no-store"),
-                *headers,
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body, "more_body": False})

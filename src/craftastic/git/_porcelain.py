@@ -74,11 +74,18 @@ class StatusFile:
 
 @dataclass(slots=True)
 class Status:
-    """What `git status` tells; `head` is None before the first commit."""
+    """What `git status` tells; `head` is None before the first commit.
+
+    Args:
+        upstream: None also where one is configured that is not there (yet, or any more): there is
+            nothing to be ahead of.
+        configured: The upstream that is configured, whether it is there or not.
+    """
 
     head: str | None = None
     branch: str | None = None
     upstream: str | None = None
+    configured: str | None = None
     ahead: int = 0
     behind: int = 0
     files: list[StatusFile] = field(default_factory=list[StatusFile])
@@ -204,9 +211,10 @@ def _header(status: Status, rest: bytes) -> None:
     elif name == b"branch.head":
         status.branch = None if value == b"(detached)" else text(value)
     elif name == b"branch.upstream":
-        status.upstream = text(value)
+        status.configured = text(value)
     elif name == b"branch.ab" and (match := _AHEAD_BEHIND.fullmatch(value)) is not None:
         status.ahead, status.behind = int(match[1]), int(match[2])
+        status.upstream = status.configured
 
 
 def _entry(kind: bytes, rest: bytes, found: Iterator[bytes]) -> StatusFile | None:

@@ -16,8 +16,10 @@ import structlog
 
 from craftastic.accounts.service import UserId
 from craftastic.audit.service import AuditService
+from craftastic.database import Transaction
 from craftastic.environments.service import CloneStatus, Environment, EnvironmentService
 from craftastic.errors import CraftasticError
+from craftastic.events.service import EventLog
 from craftastic.git import _committing, _looking, _pulling, _pushing
 from craftastic.git._committing import Committed, CommitWish, check_message
 from craftastic.git._looking import Branch, Branches, Diff, Log, Repository, WorktreeStatus
@@ -286,8 +288,10 @@ class GitService:
             NoWorktree, WorktreeMissing: It has none, or none any more.
             GitAuthenticationRequired, UpstreamRefusesAccess, UpstreamUnavailable: As named.
         """
-        async with self._worktree(owner, session_id, self.changing) as (_, place):
-            return await _pulling.fetch(place, (await place.find_masker()).mask_text)
+        async with self._worktree(owner, session_id, self.changing) as (session, place):
+            fetched = await _pulling.fetch(place, (await place.find_masker()).mask_text)
+        await self._tell(owner, session)
+        return fetched
 
     async def pull(self, owner: UserId, session_id: UUID, mode: PullMode) -> Pulled:
         """Fetch, and bring the worktree's branch up to date with its upstream, or change nothing.
@@ -297,11 +301,13 @@ class GitService:
             Conflict: See `_pulling.pull`: it says which case, and what helps.
             GitAuthenticationRequired, UpstreamRefusesAccess, UpstreamUnavailable: As named.
         """
-        async with self._worktree(owner, session_id, self.changing) as (_, place):
+        async with self._worktree(owner, session_id, self.changing) as (session, place):
             masker = await place.find_masker()
             rebase = mode is PullMode.REBASE
             identity = await self._identity(owner) if rebase else ("", "")
-            return await _pulling.pull(place, mode, identity, masker.mask_text)
+            pulled = await _pulling.pull(place, mode, identity, masker.mask_text)
+        await self._tell(owner, session)
+        return pulled
 
     async def branches(self, owner: UserId, environment_id: UUID) -> Branches:
         """List the branches of an environment's repository, with the sessions that are on them.
@@ -377,13 +383,36 @@ class GitService:
         """Append to the audit log; what git has done already is told even when that fails."""
         with anyio.move_on_after(AUDIT_TIMEOUT_S, shield=True):
             try:
-                await self.audit.record(
-                    action,
-                    actor_id=owner,
-                    object_type="session",
-                    object_id=session.id,
-                    outcome="ok" if error is None else error.code,
-                    details={"environment": str(session.environment_id), **details},
-                )
+                async with self.audit.database.begin() as tx:
+                    if error is None:
+                        _tell_changed(tx, owner, session)
+                    await self.audit.record(
+                        action,
+                        actor_id=owner,
+                        object_type="session",
+                        object_id=session.id,
+                        outcome="ok" if error is None else error.code,
+                        details={"environment": str(session.environment_id), **details},
+                        tx=tx,
+                    )
             except CraftasticError as failure:
                 log.warning("not audited", action=action, reason=failure.message)
+
+    async def _tell(self, owner: UserId, session: Session) -> None:
+        """Tell the owner's pages that there is something new; git has done it already."""
+        with anyio.move_on_after(AUDIT_TIMEOUT_S, shield=True):
+            try:
+                async with self.audit.database.begin() as tx:
+                    _tell_changed(tx, owner, session)
+            except CraftasticError as failure:
+                log.warning("not told", session=str(session.id), reason=failure.message)
+
+
+def _tell_changed(tx: Transaction, owner: UserId, session: Session) -> None:
+    EventLog(tx).add(
+        owner,
+        "git.changed",
+        session.id,
+        environment_id=session.environment_id,
+        session_id=session.id,
+    )

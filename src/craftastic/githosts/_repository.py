@@ -107,12 +107,14 @@ class GitHostRepository:
         await self.tx.flush()
         return _host(row)
 
-    async def replaced(self, host: GitHost, username: str, now: datetime) -> GitHost:
+    async def replaced(
+        self, host: GitHost, username: str, secret_id: UUID, now: datetime
+    ) -> GitHost:
         """Write that a host has a new credential."""
         statement = (
             update(GitHostRow)
             .where(GitHostRow.id == host.id)
-            .values(username=username, updated_at=now, last_error=None)
+            .values(username=username, secret_id=secret_id, updated_at=now, last_error=None)
             .returning(GitHostRow)
             .execution_options(synchronize_session=False, populate_existing=True)
         )

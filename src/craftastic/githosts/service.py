@@ -1,5 +1,6 @@
 """Git hosts: a user's passwords and tokens for upstreams, and which of them goes where."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -73,6 +74,11 @@ class OwnedEnvironment(Protocol):
     def owner_id(self) -> UUID: ...
 
 
+def purpose_of(origin: str) -> str:
+    """Return what the credential of an origin is stored for: to be read for no other one."""
+    return f"{PURPOSE}.{hashlib.sha256(origin.encode()).hexdigest()[:40]}"
+
+
 def asks_for_account(said: str) -> bool:
     """Tell whether git failed since the upstream wants a credential, from what git printed."""
     return ASKS_FOR_ACCOUNT in " ".join(said.split())
@@ -122,8 +128,8 @@ class GitHostService:
             if known is None:
                 host = await self._add(tx, owner, shown, username, password)
             else:
-                await self.credentials.replace(tx, owner, PURPOSE, known.secret_id, password)
-                host = await repository.replaced(known, username, self.clock.now())
+                secret_id = await self._replace(tx, known, password)
+                host = await repository.replaced(known, username, secret_id, self.clock.now())
             await self._audit(tx, "git_host.put", host)
         return host
 
@@ -222,8 +228,17 @@ class GitHostService:
                 "You have credentials for as many git hosts as you may have",
                 details=f"The limit is {MAX_HOSTS_PER_USER}; remove one that you no longer need.",
             )
-        secret_id = await self.credentials.store(tx, owner, PURPOSE, password)
+        secret_id = await self.credentials.store(tx, owner, purpose_of(origin), password)
         return await repository.add(owner, origin, username, secret_id, self.clock.now())
+
+    async def _replace(self, tx: Transaction, host: GitHost, password: str) -> UUID:
+        """Put another password in a host's place; return the secret's id."""
+        owner, purpose = host.owner_id, purpose_of(host.origin)
+        try:
+            await self.credentials.replace(tx, owner, purpose, host.secret_id, password)
+        except SecretNotFound:  # what is there was stored for something else
+            return await self.credentials.store(tx, owner, purpose, password)
+        return host.secret_id
 
     async def _own(self, owner: UUID, origin: Origin) -> tuple[GitHost, str] | None:
         """Return the owner's credential for an origin, and the header's value that it makes."""
@@ -232,7 +247,9 @@ class GitHostService:
             if known is None:
                 return None
             try:
-                password = await self.credentials.reveal(tx, owner, PURPOSE, known.secret_id)
+                password = await self.credentials.reveal(
+                    tx, owner, purpose_of(known.origin), known.secret_id
+                )
             except SecretNotFound:  # the host was removed between the two statements
                 return None
         return known, basic(known.username, password)

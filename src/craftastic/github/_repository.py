@@ -27,6 +27,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from craftastic.database import Base, Transaction, UtcDateTime, violated
 from craftastic.errors import Conflict
+from craftastic.events.service import EventLog
 
 ACCOUNTS_LOCK = 7_201_533_004
 """Key of PostgreSQL's advisory lock under which flows begin and accounts are bound, one by one."""
@@ -377,6 +378,7 @@ class AccountRepository:
                 )
         except IntegrityError as error:
             raise _taken(error) from error
+        self._tell(user_id)
         return before
 
     async def identify(
@@ -389,7 +391,7 @@ class AccountRepository:
         """
         more = {} if scopes is None else {"scopes": scopes}
         try:
-            return await self._update(
+            identified = await self._update(
                 *_this_pair(account),
                 github_id=github_id,
                 login=login,
@@ -400,6 +402,9 @@ class AccountRepository:
             )
         except IntegrityError as error:
             raise _taken(error) from error
+        if identified is not None:
+            self._tell(identified.user_id)
+        return identified
 
     async def claim_refresh(self, account: Account, holder: str, hold_s: float) -> Account | None:
         """Take the right to exchange this pair's refresh token; None when another has it."""
@@ -457,6 +462,8 @@ class AccountRepository:
             refresh_holder=None,
             refresh_until=None,
         )
+        if changed is not None:
+            self._tell(changed.user_id)
         return changed is not None
 
     async def claim_check(self, account: Account, now: datetime) -> bool:
@@ -480,7 +487,12 @@ class AccountRepository:
         row = await self.tx.scalar(
             delete(AccountRow).where(AccountRow.user_id == user_id).returning(AccountRow)
         )
+        if row is not None:
+            self._tell(user_id)
         return None if row is None else _account(row)
+
+    def _tell(self, user_id: UUID) -> None:
+        EventLog(self.tx).add(user_id, "github.changed", user_id)
 
     async def _one(self, *conditions: ColumnElement[bool]) -> Account | None:
         statement = select(AccountRow).where(*conditions).limit(1)

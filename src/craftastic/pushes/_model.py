@@ -1,11 +1,11 @@
 """What a push is, what may be said about it, and how it ended."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from craftastic.environments.service import PushPolicy
 
@@ -49,6 +49,24 @@ class PushOutcome(StrEnum):
     """By the environment's push policy; the upstream heard nothing of it."""
     FAILED = "failed"
     """The push did not get through, or nothing told how it ended: the ref may have moved."""
+    UNKNOWN = "unknown"
+    """It is on its way, or its end could not be written: the ref may have moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushIntent:
+    """What a push wants, before anything of it goes on.
+
+    Attributes:
+        options: As `git push -o` gives them; what they do is the upstream's to say.
+        push_id: Whoever started the push finds it by this.
+        id: Ours, one for each push.
+    """
+
+    updates: Sequence[RefUpdate]
+    options: Sequence[str] = ()
+    push_id: str | None = None
+    id: UUID = field(default_factory=uuid4)
 
 
 @dataclass(frozen=True, slots=True)

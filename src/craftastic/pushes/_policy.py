@@ -3,7 +3,10 @@
 from collections.abc import Collection, Sequence
 
 from craftastic.environments.service import PushPolicy
-from craftastic.pushes._model import RefUpdate
+from craftastic.pushes._model import PushIntent, RefUpdate
+
+MAX_REFS = 300
+"""Refs of one push: each of them is named in the audit log."""
 
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
@@ -24,17 +27,28 @@ def moved_branches(updates: Sequence[RefUpdate]) -> set[str]:
 
 
 def refusals(
-    policy: PushPolicy, updates: Sequence[RefUpdate], known_branches: Collection[str]
+    policy: PushPolicy, intent: PushIntent, known_branches: Collection[str]
 ) -> dict[str, str]:
     """Return why each refused ref is refused; empty when the push may go on.
 
     Args:
         policy: The environment's.
-        updates: The refs of the push.
+        intent: The push.
         known_branches: Those of its sessions, and those that it made itself.
     """
-    reasons = ((update.ref, _reason(policy, update, known_branches)) for update in updates)
+    if (reason := _reason_of_whole(policy, intent)) is not None:
+        return {update.ref: reason for update in intent.updates}
+    reasons = ((update.ref, _reason(policy, update, known_branches)) for update in intent.updates)
     return {ref: reason for ref, reason in reasons if reason is not None}
+
+
+def _reason_of_whole(policy: PushPolicy, intent: PushIntent) -> str | None:
+    if len(intent.updates) > MAX_REFS:
+        return f"a push may have {MAX_REFS} refs; push fewer of them at once"
+    # An option can make a repository public, or merge what was pushed: as much as any ref can.
+    if intent.options and policy is not PushPolicy.ANY:
+        return "this environment allows no push options; change its push policy to use them"
+    return None
 
 
 def _reason(policy: PushPolicy, update: RefUpdate, known: Collection[str]) -> str | None:

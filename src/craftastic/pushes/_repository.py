@@ -1,15 +1,18 @@
 """Tables and queries of pushes. Private to this package (checked)."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
     String,
+    Text,
     Uuid,
     column,
     delete,
@@ -17,15 +20,25 @@ from sqlalchemy import (
     insert,
     select,
     table,
+    update,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
 from craftastic.database import Base, Transaction, UtcDateTime
 from craftastic.environments.service import EnvironmentNotFound
-from craftastic.pushes._model import PushOutcome, RecordedUpdate, RefResult, RefUpdate
-from craftastic.pushes._policy import branch_of
+from craftastic.pushes._model import (
+    GatewayEnvironment,
+    PushIntent,
+    PushOutcome,
+    RecordedUpdate,
+    RefResult,
+    RefUpdate,
+)
+from craftastic.pushes._policy import MAX_REFS, branch_of
 
 KEPT_PER_ENVIRONMENT = 1000
+KEPT_REFUSED = MAX_REFS
+KEPT_LISTS = 10
 MAX_OWN_BRANCHES = 10_000
 MAX_REASON_CHARACTERS = 500
 AT_ONCE = 500
@@ -37,7 +50,11 @@ ENVIRONMENTS = table(
 
 
 class GitPushRow(Base):
-    """One ref of one push; the newest `KEPT_PER_ENVIRONMENT` of each environment are kept."""
+    """One ref of one push; of each environment the newest ones are kept.
+
+    `KEPT_REFUSED` of those that the policy refused and `KEPT_PER_ENVIRONMENT` of the others: what
+    costs nothing to ask for does not push out what happened.
+    """
 
     __tablename__ = "git_pushes"
     __table_args__ = (Index("ix_git_pushes_environment_id_id", "environment_id", "id"),)
@@ -45,6 +62,7 @@ class GitPushRow(Base):
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     environment_id: Mapped[UUID] = mapped_column(ForeignKey("environments.id", ondelete="CASCADE"))
     owner_id: Mapped[UUID]
+    intent_id: Mapped[UUID]
     push_id: Mapped[str | None] = mapped_column(String(32), index=True)
     ref: Mapped[str] = mapped_column(String(1024))
     old: Mapped[str] = mapped_column(String(64))
@@ -66,6 +84,19 @@ class GitOwnBranchRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class GitRefListRow(Base):
+    """What an upstream listed before a push that somebody finds by its id; kept for a while."""
+
+    __tablename__ = "git_ref_lists"
+
+    environment_id: Mapped[UUID] = mapped_column(
+        ForeignKey("environments.id", ondelete="CASCADE"), primary_key=True
+    )
+    push_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    refs: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
 class PushRepository:
     def __init__(self, tx: Transaction) -> None:
         self.tx = tx
@@ -81,42 +112,104 @@ class PushRepository:
 
     async def add(
         self,
-        environment_id: UUID,
-        owner_id: UUID,
-        push_id: str | None,
-        updates: Sequence[RefUpdate],
+        environment: GatewayEnvironment,
+        intent: PushIntent,
         results: Mapping[str, RefResult],
         now: datetime,
     ) -> None:
-        """Write the refs of a push, as many as are kept, and forget the oldest ones."""
+        """Write the refs of a push that have a result, and forget the oldest ones."""
         rows = [
             {
-                "environment_id": environment_id,
-                "owner_id": owner_id,
-                "push_id": push_id,
-                "ref": update.ref,
-                "old": update.old,
-                "new": update.new,
-                "outcome": results[update.ref].outcome.value,
-                "reason": (results[update.ref].reason or "")[:MAX_REASON_CHARACTERS] or None,
+                "environment_id": environment.id,
+                "owner_id": environment.owner_id,
+                "intent_id": intent.id,
+                "push_id": intent.push_id,
+                "ref": one.ref,
+                "old": one.old,
+                "new": one.new,
                 "created_at": now,
+                **_columns(results[one.ref]),
             }
-            for update in updates[:KEPT_PER_ENVIRONMENT]
+            for one in intent.updates
+            if one.ref in results
         ]
         await self.tx.execute(insert(GitPushRow), rows)
+        refused = GitPushRow.outcome == PushOutcome.REFUSED.value
+        await self._forget(environment.id, refused, KEPT_REFUSED)
+        await self._forget(environment.id, ~refused, KEPT_PER_ENVIRONMENT)
+
+    async def end(
+        self, environment_id: UUID, intent_id: UUID, results: Mapping[str, RefResult]
+    ) -> None:
+        """Write how a push ended, of the refs that are still kept."""
+        groups: dict[RefResult, list[str]] = {}
+        for ref, result in results.items():
+            groups.setdefault(result, []).append(ref)
+        for result, refs in groups.items():
+            await self.tx.execute(
+                update(GitPushRow)
+                .where(
+                    GitPushRow.environment_id == environment_id,
+                    GitPushRow.intent_id == intent_id,
+                    GitPushRow.ref.in_(refs),
+                )
+                .values(**_columns(result))
+            )
+
+    async def _forget(self, environment_id: UUID, which: ColumnElement[bool], kept: int) -> None:
         oldest = await self.tx.scalar(
             select(GitPushRow.id)
-            .where(GitPushRow.environment_id == environment_id)
+            .where(GitPushRow.environment_id == environment_id, which)
             .order_by(GitPushRow.id.desc())
-            .offset(KEPT_PER_ENVIRONMENT)
+            .offset(kept)
             .limit(1)
         )
         if oldest is not None:
             await self.tx.execute(
                 delete(GitPushRow).where(
-                    GitPushRow.environment_id == environment_id, GitPushRow.id <= oldest
+                    GitPushRow.environment_id == environment_id, which, GitPushRow.id <= oldest
                 )
             )
+
+    async def keep_list(
+        self, environment_id: UUID, push_id: str, refs: Mapping[str, str], now: datetime
+    ) -> None:
+        """Keep a list of refs in place of the push's last one, and forget the oldest ones."""
+        mine = GitRefListRow.environment_id == environment_id
+        await self.tx.execute(delete(GitRefListRow).where(mine, GitRefListRow.push_id == push_id))
+        newest = (
+            select(GitRefListRow.push_id)
+            .where(mine)
+            .order_by(GitRefListRow.created_at.desc())
+            .limit(KEPT_LISTS - 1)
+        )
+        kept = (await self.tx.scalars(newest)).all()
+        await self.tx.execute(delete(GitRefListRow).where(mine, GitRefListRow.push_id.not_in(kept)))
+        self.tx.add(
+            GitRefListRow(
+                environment_id=environment_id,
+                push_id=push_id,
+                refs=json.dumps(refs, separators=(",", ":")),
+                created_at=now,
+            )
+        )
+        await self.tx.flush()
+
+    async def forget_lists(self, before: datetime) -> None:
+        """Forget what was listed before a time, of all environments."""
+        await self.tx.execute(delete(GitRefListRow).where(GitRefListRow.created_at < before))
+
+    async def find_list(
+        self, environment_id: UUID, push_id: str, since: datetime
+    ) -> dict[str, str] | None:
+        found = await self.tx.scalar(
+            select(GitRefListRow.refs).where(
+                GitRefListRow.environment_id == environment_id,
+                GitRefListRow.push_id == push_id,
+                GitRefListRow.created_at >= since,
+            )
+        )
+        return None if found is None else json.loads(found)
 
     async def own(self, environment_id: UUID, branches: Collection[str]) -> set[str]:
         """Return those of the branches that the environment made."""
@@ -141,13 +234,13 @@ class PushRepository:
     ) -> None:
         """Remember the branches that a push made, and forget those that it deleted."""
         made, gone = set[str](), set[str]()
-        for update in updates:
+        for one in updates:
             # A reason beside `ok` says that the upstream did something else than was asked for.
-            branch = branch_of(update.ref)
-            if branch is not None and results[update.ref] == RefResult(PushOutcome.OK):
-                if update.deletes:
+            branch = branch_of(one.ref)
+            if branch is not None and results[one.ref] == RefResult(PushOutcome.OK):
+                if one.deletes:
                     gone.add(branch)
-                elif update.creates:
+                elif one.creates:
                     made.add(branch)
         for branch in sorted(gone):
             await self.tx.execute(
@@ -205,6 +298,13 @@ class PushRepository:
         ]
         if rows:
             await self.tx.execute(insert(GitOwnBranchRow), rows)
+
+
+def _columns(result: RefResult) -> dict[str, str | None]:
+    return {
+        "outcome": result.outcome.value,
+        "reason": (result.reason or "")[:MAX_REASON_CHARACTERS] or None,
+    }
 
 
 def _recorded(row: GitPushRow) -> RecordedUpdate:

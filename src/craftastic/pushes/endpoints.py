@@ -26,7 +26,10 @@ Pushes = Annotated[PushService, Depends(push_service)]
 
 
 class PushedRef(Wire):
-    """One ref of a push; `outcome` is ok, rejected, refused or failed, the reason says why."""
+    """One ref of a push; `outcome` is ok, rejected, refused, failed or unknown.
+
+    The reason says why; unknown is one that is on its way, or whose end could not be written.
+    """
 
     ref: str
     old: str

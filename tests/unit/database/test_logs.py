@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, TextIO, cast
@@ -146,3 +148,73 @@ def test_what_cannot_be_written_is_lost_and_nothing_else() -> None:
         root.setLevel(before[1])
         structlog.reset_defaults()
         logging.getLogger("uvicorn.access").disabled = False
+
+
+PATTERNS = (*(pattern for pattern, _ in logs.SECRET_TEXT), logs.SECRET_KEY, logs.CAMEL)
+# What a pattern can begin with, go on with for long, and then not end with.
+FRAGMENTS = (
+    "a", "a-", "a.", "a_", "-", "A", "aA", " ", "\\", '"', "'", "token", "token-", "a-token",
+    "password", "secret ", 'password="', "token='", 'token="\\', "token =", "cookie: ", "bearer ",
+    "basic  ", "eyJ", "eyJaaaa", "eyJaaaa-", "eyJaaaa.", "-eyJaaaa.a", "ghp_", "-ghp_aaaaaaa",
+    "?a-", "?token", "&token=", ";", "://", "a://", "a://b:", "a+b.", "a:b@", "=", ":",
+)  # fmt: skip
+SHORT, TIMES = 500, 16
+
+
+def cost(pattern: re.Pattern[str], text: str) -> float:
+    """Return the processor's seconds, the fewest of some rounds."""
+    spent: list[float] = []
+    for _ in range(3):
+        begun = time.process_time()
+        pattern.sub("", text)
+        spent.append(time.process_time() - begun)
+    return min(spent)
+
+
+def grows_with_the_text_alone(pattern: re.Pattern[str], fragment: str, lead: str) -> bool:
+    """Tell whether 16 times the text costs about 16 times the work; squared, it would be 256."""
+    short = lead + fragment * (SHORT // len(fragment))
+    long = lead + fragment * (SHORT * TIMES // len(fragment))
+    # A cost below what the clock can tell is taken for that.
+    return cost(pattern, long) < 5 * TIMES * max(cost(pattern, short), 20e-6)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.pattern[:24])
+def test_work_of_each_pattern_grows_with_the_text_and_not_with_its_square(
+    pattern: re.Pattern[str],
+) -> None:
+    slow = [
+        (lead, fragment)
+        for fragment in FRAGMENTS
+        for lead in ("", "token=", "a://", "eyJ")
+        if not grows_with_the_text_alone(pattern, fragment, lead)
+    ]
+
+    assert slow == []
+
+
+@pytest.mark.parametrize(
+    "quadratic", [r"\b[a-z_-]*token=", r"\beyJ[\w-]{4,}\.", r"\b[a-z][a-z0-9+.-]*://"]
+)
+def test_pattern_whose_work_grows_with_the_square_is_told(quadratic: str) -> None:
+    pattern = re.compile(quadratic)
+
+    assert not all(grows_with_the_text_alone(pattern, one, "") for one in ("a-", "a.", "eyJaaaa-"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"client_secret={CANARY}",
+        f"new_password: {CANARY}",
+        f"it says x1_token={CANARY}",
+        f"HTTPS://someone:{CANARY}@example.com/x.git",
+        "at a-" + JWT,
+    ],
+)
+def test_secrets_are_hidden_whatever_stands_before_their_names(text: str) -> None:
+    shown = logs.redact(text)
+
+    assert CANARY not in shown
+    assert "c2lnbmF0dXJl" not in shown
+    assert logs.HIDDEN in shown

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from craftastic.gateway._pkt_line import (
     FLUSH,
     MAX_HEAD_BYTES,
+    MAX_OPTION_BYTES,
+    MAX_OPTIONS,
     MAX_REF_UPDATES,
     MalformedPush,
     PktReader,
@@ -73,6 +75,16 @@ def test_push_options_are_read_when_announced() -> None:
     assert (found.raw, found.rest) == (sent, PACK)
 
 
+@pytest.mark.parametrize("announced", ["push-options=", "push-options=x", "agent=a push-options=1"])
+def test_push_options_are_read_when_announced_with_a_value(announced: str) -> None:
+    sent = head(command("refs/heads/a", capabilities=announced)) + head(b"ci.skip")
+
+    found = read(sent + PACK)
+
+    assert found is not None
+    assert (found.options, found.raw, found.rest) == (("ci.skip",), sent, PACK)
+
+
 def test_push_options_are_not_looked_for_otherwise() -> None:
     found = read(head(command("refs/heads/a", capabilities="")) + head(b"ci.skip"))
 
@@ -131,6 +143,10 @@ MALFORMED = {
     "shallow line with capabilities": head(f"shallow {ONE}".encode() + b"\0push-options"),
     "shallow line with more": head(f"shallow {ONE} x".encode()),
     "signed push": head(b"push-cert\0report-status", b"certificate version 0.1"),
+    "too many push options": head(command("refs/heads/a", capabilities="push-options"))
+    + head(*[b"x"] * (MAX_OPTIONS + 1)),
+    "push option that is too long": head(command("refs/heads/a", capabilities="push-options"))
+    + head(b"x" * (MAX_OPTION_BYTES + 1)),
     "too many refs": head(*(command(f"refs/heads/{n}") for n in range(MAX_REF_UPDATES + 1))),
 }
 

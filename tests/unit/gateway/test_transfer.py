@@ -5,24 +5,25 @@ from uuid import uuid4
 import anyio
 import pytest
 
+from craftastic.gateway._answers import redirect_target
 from craftastic.gateway._transfer import (
     REMEMBER_S,
     REMEMBERED_BASES,
     Cut,
     Message,
     Refusal,
+    Remembered,
     RememberedBases,
     RequestBody,
     TransferLimits,
     TransferSlots,
 )
 from craftastic.gateway._upstream import parse_upstream
-from craftastic.gateway.git_proxy import redirect_target
 from tests.fakes.clock import FakeClock
 from tests.fakes.gateway import FakeEnvironment
 
 WAIT_S = 5.0
-ELSEWHERE = parse_upstream("https://elsewhere.example.com/o/n")
+ELSEWHERE = Remembered(parse_upstream("https://elsewhere.example.com/o/n"), strayed=True)
 
 
 async def test_environment_that_asks_too_often_is_refused_while_others_are_served() -> None:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from craftastic.gateway._pkt_line import RefUpdate
-from craftastic.pushes._policy import moved_branches, refusals
-from craftastic.pushes.service import PushPolicy
+from craftastic.pushes._policy import MAX_REFS, moved_branches, refusals
+from craftastic.pushes.service import PushIntent, PushPolicy
 
 NONE, ONE, TWO = "0" * 40, "1" * 40, "2" * 40
 KNOWN = {"session", "own"}
@@ -67,7 +67,7 @@ def test_policy_says_which_refs_may_be_pushed(policy: PushPolicy, update: RefUpd
     by_any, by_sessions = ROWS[update]
     allowed = {PushPolicy.ANY: by_any, PushPolicy.SESSIONS: by_sessions, PushPolicy.NONE: False}
 
-    reasons = refusals(policy, [update], KNOWN)
+    reasons = refusals(policy, PushIntent([update]), KNOWN)
 
     assert (reasons == {}) == allowed[policy]
     assert set(reasons) <= {update.ref}
@@ -76,13 +76,13 @@ def test_policy_says_which_refs_may_be_pushed(policy: PushPolicy, update: RefUpd
 @pytest.mark.parametrize("ref", ODD)
 @pytest.mark.parametrize("policy", PushPolicy)
 def test_odd_names_may_never_be_pushed(policy: PushPolicy, ref: str) -> None:
-    assert set(refusals(policy, [RefUpdate(ref, NONE, ONE)], {""})) == {ref}
+    assert set(refusals(policy, PushIntent([RefUpdate(ref, NONE, ONE)]), {""})) == {ref}
 
 
 def test_reasons_name_what_would_help() -> None:
     updates = [NEW_TAG, OTHER_BRANCH, RefUpdate("refs/heads/y", ONE, NONE), NOTES]
 
-    reasons = list(refusals(PushPolicy.SESSIONS, updates, KNOWN).values())
+    reasons = list(refusals(PushPolicy.SESSIONS, PushIntent(updates), KNOWN).values())
 
     allowed = "this environment allows pushes to its sessions' branches and to new branches; "
     assert reasons == [
@@ -115,8 +115,34 @@ def test_narrower_policies_allow_nothing_that_a_wider_one_refuses(
     updates: list[RefUpdate], known: set[str]
 ) -> None:
     refused = [
-        set(refusals(policy, updates, known))
+        set(refusals(policy, PushIntent(updates), known))
         for policy in (PushPolicy.ANY, PushPolicy.SESSIONS, PushPolicy.NONE)
     ]
 
     assert refused[0] <= refused[1] <= refused[2] == {update.ref for update in updates}
+
+
+@pytest.mark.parametrize("policy", list(PushPolicy))
+def test_options_of_a_push_need_the_widest_policy(policy: PushPolicy) -> None:
+    intent = PushIntent([NEW_BRANCH, SESSION_BRANCH], options=["merge_request.create"])
+
+    reasons = refusals(policy, intent, KNOWN)
+
+    assert set(reasons) == (
+        set() if policy is PushPolicy.ANY else {NEW_BRANCH.ref, SESSION_BRANCH.ref}
+    )
+    assert all("change its push policy" in reason for reason in reasons.values())
+
+
+@pytest.mark.parametrize("policy", list(PushPolicy))
+def test_push_of_more_refs_than_can_be_named_is_refused_whatever_the_policy(
+    policy: PushPolicy,
+) -> None:
+    updates = [RefUpdate(f"refs/heads/b{number}", NONE, ONE) for number in range(MAX_REFS + 1)]
+
+    whole = refusals(policy, PushIntent(updates), KNOWN)
+    fewer = refusals(policy, PushIntent(updates[:-1]), KNOWN)
+
+    assert set(whole) == {update.ref for update in updates}
+    assert all(f"{MAX_REFS} refs; push fewer" in reason for reason in whole.values())
+    assert not any("push fewer" in reason for reason in fewer.values())

@@ -67,6 +67,7 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("environment_id", sa.Uuid(), nullable=False),
         sa.Column("owner_id", sa.Uuid(), nullable=False),
+        sa.Column("intent_id", sa.Uuid(), nullable=False),
         sa.Column("push_id", sa.String(length=32), nullable=True),
         sa.Column("ref", sa.String(length=1024), nullable=False),
         sa.Column("old", sa.String(length=64), nullable=False),
@@ -88,8 +89,31 @@ def upgrade() -> None:
         )
         batch_op.create_index(batch_op.f("ix_git_pushes_push_id"), ["push_id"], unique=False)
 
+    op.create_table(
+        "git_ref_lists",
+        sa.Column("environment_id", sa.Uuid(), nullable=False),
+        sa.Column("push_id", sa.String(length=32), nullable=False),
+        sa.Column("refs", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["environment_id"],
+            ["environments.id"],
+            name=op.f("fk_git_ref_lists_environment_id_environments"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("environment_id", "push_id", name=op.f("pk_git_ref_lists")),
+    )
+    with op.batch_alter_table("git_ref_lists", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_git_ref_lists_created_at"), ["created_at"], unique=False
+        )
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("git_ref_lists", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_git_ref_lists_created_at"))
+
+    op.drop_table("git_ref_lists")
     with op.batch_alter_table("git_pushes", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_git_pushes_push_id"))
         batch_op.drop_index("ix_git_pushes_environment_id_id")
