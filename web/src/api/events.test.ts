@@ -1,0 +1,222 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { ApiError } from './errors';
+import { backoff, EventsClient, SILENCE_MS, type ServerEvent } from './events';
+import { staleKeys } from './live';
+import { EventStreamParser, StreamTooLarge, type ServerSentEvent } from './sse';
+
+const STREAM = [
+  ': hello\n\n',
+  'id: 1\nevent: environment.changed\ndata: {"id":"e1"}\n\n',
+  'id: 2\r\nevent: session.changed\r\ndata: {"id":"s1",\r\ndata: "environmentId":"e1"}\r\n\r\n',
+  'event: nothing\n\n',
+  'data:no space\ndata\n\n',
+  'id: 3\rdata: old line ends\r\r',
+  'data: grüße 🎉\n\n',
+  'data: never finished',
+].join('');
+
+const EVENTS: ServerSentEvent[] = [
+  { id: '1', type: 'environment.changed', data: '{"id":"e1"}' },
+  { id: '2', type: 'session.changed', data: '{"id":"s1",\n"environmentId":"e1"}' },
+  { id: '2', type: 'message', data: 'no space\n' },
+  { id: '3', type: 'message', data: 'old line ends' },
+  { id: '3', type: 'message', data: 'grüße 🎉' },
+];
+
+describe('the event stream parser', () => {
+  it('finds the same events wherever the stream is cut', () => {
+    for (let cut = 0; cut <= STREAM.length; cut += 1) {
+      const parser = new EventStreamParser();
+      expect([...parser.push(STREAM.slice(0, cut)), ...parser.push(STREAM.slice(cut))]).toEqual(EVENTS);
+    }
+    const parser = new EventStreamParser();
+    expect(Array.from(STREAM).flatMap((letter) => parser.push(letter))).toEqual(EVENTS);
+  });
+
+  it('reports how long the server wants to be left alone, and only numbers', () => {
+    const wishes: number[] = [];
+    const parser = new EventStreamParser((ms) => wishes.push(ms));
+    parser.push('retry: 2500\nretry: soon\nretry: -1\n');
+    expect(wishes).toEqual([2500]);
+  });
+
+  it('gives up on a line or an event without end', () => {
+    const parser = new EventStreamParser();
+    expect(() => {
+      for (let piece = 0; piece < 200; piece += 1) parser.push('x'.repeat(10_000));
+    }).toThrow(StreamTooLarge);
+    const lines = new EventStreamParser();
+    expect(() => {
+      for (let piece = 0; piece < 200; piece += 1) lines.push(`data: ${'x'.repeat(10_000)}\n`);
+    }).toThrow(StreamTooLarge);
+  });
+});
+
+/** A stream whose end and pieces the test decides. */
+function stream() {
+  let control: ReadableStreamDefaultController<Uint8Array> | undefined;
+  const body = new ReadableStream<Uint8Array>({
+    start: (given) => {
+      control = given;
+    },
+  });
+  const encoder = new TextEncoder();
+  return {
+    response: { body } as Response,
+    send: (text: string) => control?.enqueue(encoder.encode(text)),
+    end: () => control?.close(),
+    fail: () => control?.error(new TypeError('network')),
+  };
+}
+
+type Opening = { lastEventId: string | undefined; stream: ReturnType<typeof stream> };
+
+function setUp() {
+  vi.useFakeTimers();
+  const openings: Opening[] = [];
+  let refusal: ApiError | undefined;
+  const client = new EventsClient({
+    open: (lastEventId, signal) => {
+      if (refusal) return Promise.reject(refusal);
+      const opened = { lastEventId, stream: stream() };
+      openings.push(opened);
+      signal.addEventListener('abort', opened.stream.fail);
+      return Promise.resolve(opened.stream.response);
+    },
+    now: () => Date.now(),
+    random: () => 1,
+    setTimer: (run, ms) => setTimeout(run, ms) as unknown as number,
+    clearTimer: (timer) => clearTimeout(timer),
+  });
+  const seen: ServerEvent[] = [];
+  let gaps = 0;
+  client.onEvent((event) => seen.push(event));
+  client.onGap(() => (gaps += 1));
+  return {
+    client,
+    openings,
+    seen,
+    gaps: () => gaps,
+    refuse: (error: ApiError | undefined) => (refusal = error),
+    settle: () => vi.advanceTimersByTimeAsync(0),
+  };
+}
+
+afterEach(() => vi.useRealTimers());
+
+describe('the events client', () => {
+  it('comes back from the last event it saw, without a gap', async () => {
+    const { client, openings, seen, gaps, settle } = setUp();
+    client.start();
+    await settle();
+    expect(client.getState()).toEqual({ state: 'live' });
+    openings[0]?.stream.send(
+      'id: 41\nevent: git.changed\ndata: {"sessionId":"s1"}\n\nid: 42\ndata: {"type":"x"}\n\nid: 4',
+    );
+    await settle();
+    openings[0]?.stream.fail();
+    await settle();
+    expect(client.getState()).toMatchObject({ state: 'waiting', attempt: 1 });
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(openings[1]?.lastEventId).toBe('42');
+    openings[1]?.stream.send('id: 43\nevent: session.changed\ndata: {"id":"s2"}\n\n');
+    await settle();
+    expect(seen.map((one) => one.type)).toEqual(['git.changed', 'x', 'session.changed']);
+    expect(gaps()).toBe(0);
+  });
+
+  it('tells of a gap when the server says so, or when it cannot be known', async () => {
+    const { client, openings, gaps, settle } = setUp();
+    client.start();
+    await settle();
+    openings[0]?.stream.end();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(gaps()).toBe(1);
+    openings[1]?.stream.send('event: reset\ndata: {}\n\n');
+    await settle();
+    expect(gaps()).toBe(2);
+  });
+
+  it('waits longer each time, and tries at once when asked', async () => {
+    const { client, openings, refuse, settle } = setUp();
+    refuse(new ApiError('down', { status: 0, code: 'NETWORK' }));
+    client.start();
+    await settle();
+    for (const wait of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
+      expect(client.getState()).toMatchObject({ state: 'waiting', at: Date.now() + wait });
+      await vi.advanceTimersByTimeAsync(wait);
+    }
+    refuse(undefined);
+    client.retryNow();
+    await settle();
+    expect(openings).toHaveLength(1);
+    expect(client.getState()).toEqual({ state: 'live' });
+  });
+
+  it('honours how long a busy server wants to be left alone', async () => {
+    const { client, refuse, settle } = setUp();
+    refuse(new ApiError('busy', { status: 503, code: 'UNAVAILABLE', retryAfter: 12 }));
+    client.start();
+    await settle();
+    expect(client.getState()).toMatchObject({ state: 'waiting', at: Date.now() + 12_000 });
+  });
+
+  it('takes silence for a dead connection, and any byte for a living one', async () => {
+    const { client, openings, settle } = setUp();
+    client.start();
+    await settle();
+    await vi.advanceTimersByTimeAsync(SILENCE_MS - 1_000);
+    openings[0]?.stream.send(': beat\n\n');
+    await vi.advanceTimersByTimeAsync(SILENCE_MS - 1_000);
+    expect(client.getState()).toEqual({ state: 'live' });
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(client.getState()).toMatchObject({ state: 'waiting' });
+  });
+
+  it('leaves a server alone that has no events, and stops when signed out', async () => {
+    const { client, refuse, settle, openings } = setUp();
+    refuse(new ApiError('no route', { status: 404, code: 'ROUTE_NOT_FOUND' }));
+    client.start();
+    await settle();
+    expect(client.getState()).toEqual({ state: 'unsupported' });
+    client.stop();
+    refuse(new ApiError('out', { status: 401, code: 'SIGNED_OUT' }));
+    client.start();
+    await settle();
+    expect(client.getState()).toEqual({ state: 'idle' });
+    await vi.advanceTimersByTimeAsync(120_000);
+    expect(openings).toHaveLength(0);
+  });
+
+  it('ignores data that is not what was agreed', async () => {
+    const { client, openings, seen, settle } = setUp();
+    client.start();
+    await settle();
+    openings[0]?.stream.send('data: nonsense\n\ndata: [1]\n\ndata: null\n\nevent: a.b\ndata: {"id":7}\n\n');
+    await settle();
+    expect(seen).toEqual([{ type: 'a.b', id: undefined, environmentId: undefined, sessionId: undefined }]);
+  });
+});
+
+describe('waiting and old copies', () => {
+  it('waits between half and all of the time', () => {
+    expect(backoff(3, 0)).toBe(4_000);
+    expect(backoff(3, 1)).toBe(8_000);
+    expect(backoff(99, 1)).toBe(30_000);
+  });
+
+  it('knows which copies an event makes old', () => {
+    expect(staleKeys({ type: 'environment.changed', id: 'e' })).toEqual([
+      ['environments'],
+      ['environment', 'e'],
+    ]);
+    expect(staleKeys({ type: 'session.deleted', id: 's', environmentId: 'e' })).toEqual([
+      ['environments'],
+      ['session', 's'],
+      ['sessions', 'e'],
+    ]);
+    expect(staleKeys({ type: 'git.changed', sessionId: 's' })).toContainEqual(['git', 'status', 's']);
+    expect(staleKeys({ type: 'github.changed' })).toEqual([['github']]);
+    expect(staleKeys({ type: '' })).toEqual([]);
+  });
+});

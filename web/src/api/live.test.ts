@@ -1,0 +1,63 @@
+import { QueryClient, QueryObserver } from '@tanstack/react-query';
+import { expect, it, vi } from 'vitest';
+import type { ConnectionState, EventsClient, ServerEvent } from './events';
+import { keepFresh } from './live';
+
+/** The events client's outside, driven by the test. */
+function switchboard() {
+  let state: ConnectionState = { state: 'live' };
+  const hear: ((event: ServerEvent) => void)[] = [];
+  const watchers: (() => void)[] = [];
+  const events = {
+    getState: () => state,
+    onEvent: (listener: (event: ServerEvent) => void) => {
+      hear.push(listener);
+      return () => undefined;
+    },
+    onGap: () => () => undefined,
+    watch: (watcher: () => void) => {
+      watchers.push(watcher);
+      return () => undefined;
+    },
+  } as unknown as EventsClient;
+  return {
+    events,
+    say: (event: ServerEvent) => hear.forEach((listener) => listener(event)),
+    become: (next: ConnectionState) => {
+      state = next;
+      watchers.forEach((watcher) => watcher());
+    },
+  };
+}
+
+it('reads a list once for many events of a moment', async () => {
+  const { events, say } = switchboard();
+  const queries = new QueryClient();
+  const read = vi.fn(() => Promise.resolve([]));
+  const end = new QueryObserver(queries, { queryKey: ['environments'], queryFn: read }).subscribe(
+    () => undefined,
+  );
+  await vi.waitFor(() => expect(queries.getQueryData(['environments'])).toEqual([]));
+  const stop = keepFresh(queries, events);
+  for (let count = 0; count < 50; count += 1) say({ type: 'environment.changed', id: 'e1' });
+  await vi.waitFor(() => expect(read).toHaveBeenCalledTimes(2));
+  say({ type: 'git.changed', sessionId: 's1' });
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(read).toHaveBeenCalledTimes(2);
+  stop();
+  end();
+});
+
+it('reads again what failed while the server was away', async () => {
+  const { events, become } = switchboard();
+  const queries = new QueryClient({ defaultOptions: { queries: { retry: false } } });
+  const read = vi.fn(() => Promise.resolve('here')).mockRejectedValueOnce(new Error('away'));
+  const end = new QueryObserver(queries, { queryKey: ['me'], queryFn: read }).subscribe(() => undefined);
+  const stop = keepFresh(queries, events);
+  await vi.waitFor(() => expect(queries.getQueryState(['me'])?.status).toBe('error'));
+  become({ state: 'waiting', at: 0, attempt: 1 });
+  become({ state: 'live' });
+  await vi.waitFor(() => expect(queries.getQueryData(['me'])).toBe('here'));
+  stop();
+  end();
+});

@@ -1,0 +1,39 @@
+import { useSyncExternalStore } from 'react';
+import { api } from '@/api/client';
+import type { Login, Registration, Tokens, User } from '@/api/types';
+import { tokens, type SignIn } from './tokens';
+
+export function useSignIn(): SignIn | null {
+  return useSyncExternalStore(tokens.subscribe, tokens.read);
+}
+
+/** The signed-in user; only for what is shown behind the guard. */
+export function useUser(): User {
+  const signIn = useSignIn();
+  // Between a sign-out and the guard's turn to the login page, somebody may still ask.
+  return signIn?.user ?? { id: '', email: '', name: '', emailVerified: false };
+}
+
+export function useUserId(): string {
+  return useUser().id;
+}
+
+export async function login(body: Login): Promise<void> {
+  const { data } = await api.post<{ data: Tokens }>('/api/auth/login', { body, anonymous: true });
+  tokens.write(data);
+}
+
+export async function register(body: Registration): Promise<void> {
+  const { data } = await api.post<{ data: Tokens }>('/api/auth/register', { body, anonymous: true });
+  tokens.write(data);
+}
+
+/** Signs out here at once; the server is told behind, and need not be reachable for it. */
+export function logout(): void {
+  const signIn = tokens.read();
+  tokens.write(null);
+  if (!signIn) return;
+  api
+    .post('/api/auth/logout', { body: { refreshToken: signIn.refreshToken }, anonymous: true })
+    .catch(() => undefined);
+}

@@ -1,0 +1,104 @@
+import type { ReactNode } from 'react';
+import { Link } from 'react-router';
+import { useGitStatus } from '@/api/git';
+import type { Environment, Session } from '@/api/types';
+import { sessionStatus } from '@/app/status';
+import { CopyButton } from '@/ui/code';
+import { Status } from '@/ui/status';
+import { Ago } from '@/ui/time';
+import { startedFrom } from '../environment/words';
+import { standing } from '../review/sync';
+import { Visible } from '../review/visible';
+
+/** What a session is: where its files are, its branch, since when. */
+export function Info({
+  session,
+  environment,
+  git,
+}: {
+  session: Session;
+  environment: Environment | undefined;
+  /** Whether git can be asked about its worktree. */
+  git: boolean;
+}) {
+  const { kind, word } = sessionStatus(session);
+  const from = startedFrom(session);
+  return (
+    <div className="min-h-0 flex-1 overflow-y-auto p-3">
+      <dl className="flex flex-col gap-3 text-sm">
+        <Entry term="State">
+          <Status kind={kind} word={word} />
+          {session.reason && <p className="mt-0.5 text-fg-2">{session.reason}</p>}
+        </Entry>
+        <Entry term="Environment">
+          <Link to={`/e/${session.environmentId}`} className="rounded-sm text-accent-fg hover:underline">
+            {environment?.name ?? 'Its environment'}
+          </Link>
+        </Entry>
+        {session.gitBranch !== null && (
+          <>
+            <Copied term="Branch" text={session.gitBranch} />
+            {git && <Upstream sessionId={session.id} />}
+            {from !== undefined && <Entry term="Began at">{from}</Entry>}
+          </>
+        )}
+        <Copied term={session.gitBranch === null ? 'Folder' : 'Worktree'} text={session.workingDirectory} />
+        <Copied
+          term="From another terminal"
+          text={`craftastic session attach ${environment?.name ?? ''}/${session.name}`}
+        />
+        <Entry term="Kind">{session.sessionType === 'agent' ? 'Agent' : 'Terminal'}</Entry>
+        {session.agentId && <Copied term="Agent" text={session.agentId} />}
+        <Entry term="Last activity">
+          {session.lastActivity ? <Ago at={session.lastActivity} /> : 'None yet'}
+        </Entry>
+        <Entry term="Created">
+          <Ago at={session.createdAt} />
+        </Entry>
+        <Copied term="Id" text={session.id} />
+      </dl>
+    </div>
+  );
+}
+
+function Entry({ term, children }: { term: string; children: ReactNode }) {
+  return (
+    <div className="min-w-0">
+      <dt className="text-xs text-fg-3">{term}</dt>
+      <dd className="mt-0.5 min-w-0 wrap-anywhere">{children}</dd>
+    </div>
+  );
+}
+
+function Copied({ term, text }: { term: string; text: string }) {
+  return (
+    <div className="min-w-0">
+      <dt className="text-xs text-fg-3">{term}</dt>
+      <dd className="mt-0.5 flex min-w-0 items-start gap-1">
+        <span className="min-w-0 flex-1 pt-1 font-mono text-xs wrap-anywhere">
+          <Visible text={text} />
+        </span>
+        <CopyButton text={text} label={`Copy: ${term}`} />
+      </dd>
+    </div>
+  );
+}
+
+function Upstream({ sessionId }: { sessionId: string }) {
+  const { data } = useGitStatus(sessionId);
+  if (data === undefined) return null;
+  return (
+    <Entry term="Upstream">
+      {data.upstream ? (
+        <>
+          <span className="font-mono text-xs">
+            <Visible text={data.upstream} />
+          </span>
+          <span className="text-fg-2"> · {standing(data)}</span>
+        </>
+      ) : (
+        standing(data)
+      )}
+    </Entry>
+  );
+}
