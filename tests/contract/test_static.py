@@ -33,7 +33,7 @@ PAGE_HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": (
-        "accelerometer=(), bluetooth=(), camera=(), display-capture=(), geolocation=(), "
+        "accelerometer=(), camera=(), display-capture=(), geolocation=(), "
         "gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), payment=(), serial=(), "
         "usb=(), xr-spatial-tracking=(), clipboard-read=(self)"
     ),

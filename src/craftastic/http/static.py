@@ -32,7 +32,7 @@ PERMISSIONS = ", ".join(
         *(
             f"{feature}=()"
             for feature in (
-                *("accelerometer", "bluetooth", "camera", "display-capture", "geolocation"),
+                *("accelerometer", "camera", "display-capture", "geolocation"),
                 *("gyroscope", "hid", "magnetometer", "microphone", "midi", "payment", "serial"),
                 *("usb", "xr-spatial-tracking"),
             )

@@ -75,7 +75,7 @@ export function Toolbar({
         value={scope.kind}
         onChange={choose}
         options={SCOPES}
-        className="h-7 w-32 text-sm shadow-none sm:w-36"
+        className={cn('h-7 text-sm shadow-none sm:w-36', scope.kind === 'base' ? 'w-32' : 'w-36')}
       />
       {scope.kind === 'base' && (
         <BasePicker
