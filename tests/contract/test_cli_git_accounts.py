@@ -25,6 +25,9 @@ START_S = 20.0
 CODE = re.compile(rb"Type   ([0-9A-Z]{4}-[0-9A-Z]{4})")
 TOKEN = "ghp-a-secret-token"
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""The command line sees no database: one is enough, and each call is a program to start."""
+
 
 @dataclass
 class Person:

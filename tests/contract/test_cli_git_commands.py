@@ -37,6 +37,9 @@ wait = "echo begun; sleep 600"
 """
 SGR = re.compile(rb"\x1b\[(?:0|1|31|32|36)m")
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""The command line sees no database: one is enough, and each call is a program to start."""
+
 
 @dataclass
 class Person:

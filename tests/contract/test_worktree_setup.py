@@ -51,6 +51,14 @@ IGNORED = ".env\n*.local.json\nbig/\nnode_modules/\nlink\n"
 
 
 @pytest.fixture
+async def database(copy_of_template: Callable[[str], str]) -> AsyncIterator[Database]:
+    """Give one kind only: what happens in a sandbox sees no database."""
+    database = Database(driver_url(copy_of_template("sqlite")))
+    yield database
+    await database.close()
+
+
+@pytest.fixture
 async def open_rig(tmp_path: Path, database: Database, clock: FakeClock) -> AsyncIterator[Open]:
     """Give a function that makes the rig: of a configuration and of other files."""
     async with AsyncExitStack() as stack:
