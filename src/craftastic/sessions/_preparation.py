@@ -133,12 +133,15 @@ class Preparation:
         place = place_of(session, environment, session.branch)
         try:
             look = await self.jobs.stop(place)
+            teardown = look.jobs.get(TEARDOWN)
+            if teardown is not None and teardown.status is JobStatus.RUNNING:
+                await self.jobs.await_teardown(place)
+                return ()
         except CraftasticError as error:
             log.warning("jobs not ended", session=str(session.id), reason=_said(error))
             return ()
         if not is_trusted(session, look) and SETUP not in look.jobs:
             return ()
-        teardown = look.jobs.get(TEARDOWN)
         if teardown is not None and teardown.status in {JobStatus.SUCCEEDED, JobStatus.FAILED}:
             return ()  # it has run already: whoever did it was cut short after it
         return look.config.teardown

@@ -13,7 +13,8 @@ Values and variables come by the input, as a JSON object: no argument and no fil
 
 Usage:
 start JOBS NAME WORKTREE LIMIT_S    starts a job; 0 for no limit. Input: command, variables.
-wait  JOBS NAME WORKTREE LIMIT_S    the same, or finds it running; waits for its end, and shows it.
+wait  JOBS NAME WORKTREE LIMIT_S    the same, waits for its end, and shows it.
+join  JOBS NAME WORKTREE            waits for the end of one that runs, and shows it.
 show  JOBS NAME WORKTREE TAIL       prints a JSON object: the repository's files, all states, and
                                     of NAME the newest TAIL bytes of the log.
 stop  JOBS NAME WORKTREE            ends a job, all but the teardown when NAME is empty, and shows
@@ -65,6 +66,8 @@ def main() -> int:
         return start(jobs, sys.argv[3], Path(sys.argv[4]), float(sys.argv[5]), wait=mode == "wait")
     if mode == "show":
         return show(jobs, sys.argv[3], Path(sys.argv[4]), int(sys.argv[5]))
+    if mode == "join":
+        return ended(jobs, sys.argv[3], Path(sys.argv[4]))
     if mode == "stop":
         stop(jobs, sys.argv[3])
         return show(jobs, sys.argv[3], Path(sys.argv[4]), 0)
@@ -173,7 +176,7 @@ def start(jobs: Path, name: str, worktree: Path, limit_s: float, *, wait: bool) 
     os.close(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     held = locked(folder)
     if held is None:
-        return ended(jobs, name, worktree, lock) if wait else RUNNING
+        return RUNNING
     ready, tell = os.pipe()
     child = os.fork()
     if child:
@@ -183,7 +186,7 @@ def start(jobs: Path, name: str, worktree: Path, limit_s: float, *, wait: bool) 
             return NOT_STARTED
         if not wait:
             return 0
-        return ended(jobs, name, worktree, lock)
+        return ended(jobs, name, worktree)
     try:
         detach(tell, held)
         job = Job(folder, worktree, wanted["command"], wanted["variables"], limit_s)
@@ -195,9 +198,9 @@ def start(jobs: Path, name: str, worktree: Path, limit_s: float, *, wait: bool) 
         os._exit(0)
 
 
-def ended(jobs: Path, name: str, worktree: Path, lock: Path) -> int:
-    """Wait for a job's end, whoever started it, and show it."""
-    with lock.open("rb") as file:
+def ended(jobs: Path, name: str, worktree: Path) -> int:
+    """Wait for a job's end, whoever started it, and show it; one that is gone has ended."""
+    with contextlib.suppress(FileNotFoundError), (jobs / name / "lock").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
     return show(jobs, name, worktree, SHOWN_AFTER_WAIT)
 

@@ -236,6 +236,19 @@ class WorktreeJobs:
         )
         return _look(result)
 
+    async def await_teardown(self, place: Place) -> None:
+        """Wait for the end of a teardown that somebody else has started; start none.
+
+        Raises:
+            SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
+        """
+        await self._runtime(place).run(
+            place.sandbox,
+            _argv(JOB, "join", place.jobs, TEARDOWN, place.path),
+            timeout_s=TEARDOWN_TIMEOUT_S,
+            max_output_bytes=MAX_ANSWER_BYTES,
+        )
+
     async def tear_down(
         self, place: Place, command: Sequence[str], variables: Mapping[str, str]
     ) -> tuple[Job, str]:
