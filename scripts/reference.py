@@ -120,7 +120,7 @@ def error_classes() -> list[type[CraftasticError]]:
             waiting += error.__subclasses__()
     return sorted(
         (one for one in found if one.__module__.startswith("craftastic")),
-        key=lambda one: (one.code, one.__name__),
+        key=lambda one: (one.code, one.__name__, one.__module__),
     )
 
 
