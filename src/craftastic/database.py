@@ -84,18 +84,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.is_sqlite = url.startswith("sqlite")
-        options: dict[str, Any] = (
-            {"pool_timeout": POOL_TIMEOUT_S}
-            if self.is_sqlite
-            else {
-                "pool_size": 10,
-                "max_overflow": 10,
-                "pool_timeout": POOL_TIMEOUT_S,
-                "pool_pre_ping": True,
-                "connect_args": {"timeout": 5, "command_timeout": 30},
-            }
-        )
-        self.engine = create_async_engine(url, **options)
+        self.engine = create_async_engine(url, pool_timeout=POOL_TIMEOUT_S, **_options(url))
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
@@ -177,6 +166,19 @@ class Database:
             # SQLite's only write lock, open until the garbage collector comes by.
             with anyio.CancelScope(shield=True):
                 await tx.close()
+
+
+def _options(url: str) -> dict[str, Any]:
+    if url.startswith("sqlite"):
+        from craftastic import _sqlite  # noqa: PLC0415 - a server on PostgreSQL has no use for it
+
+        return {"connect_args": {"async_creator_fn": _sqlite.connection}}
+    return {
+        "pool_size": 10,
+        "max_overflow": 10,
+        "pool_pre_ping": True,
+        "connect_args": {"timeout": 5, "command_timeout": 30},
+    }
 
 
 def at_the_end(tx: Transaction, step: LastStep) -> None:

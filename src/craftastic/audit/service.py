@@ -29,6 +29,7 @@ from craftastic.database import Database, Transaction
 __all__ = ["MAX_DETAILS_CHARS", "AuditEvent", "AuditService", "Entry", "Verification"]
 
 MAX_LISTED = 200
+END_MISSING = "the log's end is missing"
 VERIFIED_AT_ONCE = 500
 
 
@@ -155,8 +156,21 @@ class AuditService:
         Raises:
             DatabaseUnavailable: It could not be read.
         """
+        head = await self._head()
+        found = await self._walk(head)
+        if head is not None or found.checked == 0 or not found.ok:
+            return found
+        head = await self._head()
+        if head is None:
+            return Verification(found.checked, None, found.checked + 1, END_MISSING)
+        # The first event came meanwhile: only a walk that begins now sees all up to the head.
+        return await self._walk(head)
+
+    async def _head(self) -> tuple[int, str] | None:
         async with self.database.read() as tx:
-            head = await AuditRepository(tx).head()
+            return await AuditRepository(tx).head()
+
+    async def _walk(self, head: tuple[int, str] | None) -> Verification:
         last, previous = 0, NOTHING_BEFORE
         while True:
             async with self.database.read() as tx:
@@ -168,13 +182,8 @@ class AuditService:
                 last, previous = row.seq, row.hash
             if len(rows) < VERIFIED_AT_ONCE:
                 break
-        if head is None and last > 0:  # the first event came meanwhile, or somebody removed it
-            async with self.database.read() as tx:
-                head = await AuditRepository(tx).head()
-        if head is None and last == 0:
-            return Verification(0, None)
-        if head is None or last < head[0]:
-            return Verification(last, head, last + 1, "the log's end is missing")
+        if head is not None and last < head[0]:
+            return Verification(last, head, last + 1, END_MISSING)
         return Verification(last, head)
 
     async def list_for(
