@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON := .venv/bin/python
 # tests.strict turns a skip into a failure where CRAFTASTIC_TEST_STRICT=1 is set.
 PYTEST := $(PYTHON) -m pytest -p tests.strict
+# Processes that share the tests; each has a database server of its own.
+WORKERS ?= 2
 UV_COMPILE := .tools/bin/uv pip compile --universal --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --python-version 3.11 --quiet
 
@@ -28,7 +30,7 @@ test: ## set everything up and run every check and every test
 .PHONY: .all .tests
 .all: format-check lint types imports web-check .tests
 .tests:
-	$(PYTEST) -m "not slow" tests
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow" tests
 
 slow: ## torture and load: the tests that `make test` leaves out
 	@scripts/setup.sh test
