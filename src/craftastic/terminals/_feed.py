@@ -204,7 +204,10 @@ class PaneFeed:
                 await self._began.wait()
             if not self._began.is_set():
                 raise PaneLost("the pipe did not begin")
-        if capture is None or mark is None or mark.epoch != self._output.epoch:
+        # The pipe and the answers come by two ways: a pipe that ran over may have ended before the
+        # answer that the snapshot stands in, and then nothing would ever come after the snapshot.
+        ended = self._by_pipe and self._active != self._asked
+        if capture is None or mark is None or mark.epoch != self._output.epoch or ended:
             self._break_again()
             return None
         return await self._finish(capture, mark)
