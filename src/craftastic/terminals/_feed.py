@@ -177,9 +177,10 @@ class PaneFeed:
 
     async def _undisturbed(self, connection: PaneConnection, lines: int) -> Snapshot | None:
         """Take a snapshot beside the running pipe, if nothing is printed meanwhile."""
-        if not await self._mark(connection):
+        epoch = self._output.epoch
+        if not await self._mark(connection) or epoch != self._output.epoch:
             return None
-        seen, epoch = self._pipe_bytes, self._output.epoch
+        seen = self._pipe_bytes
         capture = await self._capture(connection, lines, (), lambda: None)
         # The second mark comes after everything that tmux held when the first was written.
         still = await self._mark(connection) and await self._mark(connection)

@@ -23,8 +23,13 @@ class Tmux:
     def __init__(self, before: Callable[[int], None]) -> None:
         self.before = before
         self.asked = 0
+        self.marked = lambda: None
 
     async def send(self, line: bytes, count: int, finish: Callable[[list[Reply]], None]) -> None:
+        if line.startswith(b"run-shell"):
+            self.marked()
+            finish([Reply(True, b"")])
+            return
         nonce = re.findall(rb"[0-9a-f]{16}", line)[0]
         numbers = "|".join(str(USUAL.get(name, 0)) for name in FIELDS).encode()
         bodies = [nonce + b"|" + numbers, b"", b"a", b"one", b"one", b"", b""]
@@ -53,8 +58,11 @@ def feed_of(output: Output) -> PaneFeed:
     return feed
 
 
-async def taken(feed: PaneFeed, before: Callable[[int], None]) -> Tmux:
+async def taken(
+    feed: PaneFeed, before: Callable[[int], None], marked: Callable[[], None] = lambda: None
+) -> Tmux:
     tmux = Tmux(before)
+    tmux.marked = marked
     connection: PaneConnection = tmux  # type: ignore[assignment] - the part that is used
     with anyio.fail_after(10):
         await feed.take(connection, 100)
@@ -87,4 +95,27 @@ async def test_a_pipe_that_ran_over_before_the_snapshots_answer_is_begun_anew(
     feed.pipe_bytes(3, b"still here")
 
     assert tmux.asked == 3
+    assert output.ring.end == before + len(b"still here")
+
+
+async def test_a_pipe_that_runs_over_while_one_more_viewer_comes_is_begun_anew(
+    output: Output,
+) -> None:
+    feed = feed_of(output)
+    generations: list[int] = []
+
+    def begin(_asked: int) -> None:
+        generations.append(len(generations) + 1)
+        feed.pipe_began(generations[-1])
+
+    def run_over() -> None:
+        feed.pipe_ended(1, b"overflow")
+        feed.pipe_marked()
+
+    await taken(feed, begin)
+    await taken(feed, begin, run_over)
+    before = output.ring.end
+    feed.pipe_bytes(2, b"still here")
+
+    assert generations == [1, 2]
     assert output.ring.end == before + len(b"still here")
