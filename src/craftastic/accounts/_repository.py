@@ -1,5 +1,6 @@
 """Tables and queries of accounts. Private to this package (checked)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -9,6 +10,7 @@ from sqlalchemy import CursorResult, ForeignKey, Index, String, delete, exists, 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
+from craftastic.accounts._throttle_repository import KnownClient, ThrottleRow, insert_of
 from craftastic.database import Base, Transaction, UtcDateTime, violated
 from craftastic.errors import Conflict, InvalidInput
 
@@ -72,12 +74,30 @@ class Invitation(Base):
     __tablename__ = "invitations"
 
     token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    id: Mapped[UUID] = mapped_column(unique=True, default=uuid4)
     email: Mapped[str | None] = mapped_column(String(254))
     created_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     used_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+
+
+class MailedToken(Base):
+    """What goes by mail to confirm an address or to set a password: one of each for a user."""
+
+    __tablename__ = "mailed_tokens"
+
+    user_id: Mapped[UUID] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    purpose: Mapped[str] = mapped_column(String(16), primary_key=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    # The address that it went to: it proves nothing about another one.
+    email: Mapped[str] = mapped_column(String(254))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +139,40 @@ class AccountRepository:
             raise EmailTaken("User with this email already exists") from error
         return user
 
+    async def add_if_free(self, user: User) -> bool:
+        """Insert the account, or nothing where its address has one, by the same statement."""
+        values = {one.name: getattr(user, one.name) for one in User.__table__.columns}
+        statement = insert_of(self.tx)(User).values(values)
+        added = await self.tx.scalar(
+            statement.on_conflict_do_nothing(index_elements=["email"]).returning(User.id)
+        )
+        return added is not None
+
     async def find_by_email(self, email: str) -> User | None:
         return await self.tx.scalar(select(User).where(User.email == email))
 
     async def find(self, user_id: UUID) -> User | None:
         return await self.tx.get(User, user_id)
 
-    async def signed_in(self, user_id: UUID, at: datetime, password_hash: str | None) -> None:
-        """Note a login; with a hash, replace the stored one by it."""
+    async def addresses(self, user_ids: Sequence[UUID]) -> dict[UUID, str]:
+        found = await self.tx.execute(select(User.id, User.email).where(User.id.in_(user_ids)))
+        return {row.id: row.email for row in found}
+
+    async def signed_in(self, user: User, at: datetime, password_hash: str | None) -> bool:
+        """Note a login; with a hash, replace the stored one by it.
+
+        False when all sign-ins were ended since the user was read: the password may be another
+        one by now, or the account disabled.
+        """
         values: dict[str, Any] = {"last_login_at": at}
         if password_hash is not None:
             values |= {"password_hash": password_hash, "updated_at": at}
-        await self.tx.execute(update(User).where(User.id == user_id).values(**values))
+        done = await self.tx.execute(
+            update(User)
+            .where(User.id == user.id, User.token_version == user.token_version)
+            .values(**values)
+        )
+        return cast("CursorResult[Any]", done).rowcount == 1
 
     async def add_sign_in(self, sign_in: SignIn, token: RefreshToken) -> None:
         self.tx.add(sign_in)
@@ -181,11 +223,13 @@ class AccountRepository:
             select(RefreshToken.sign_in_id).where(RefreshToken.token_hash == token_hash)
         )
 
-    async def revoke_sign_in(self, sign_in_id: UUID, at: datetime) -> None:
-        await self.tx.execute(
+    async def revoke_sign_in(self, sign_in_id: UUID, at: datetime) -> UUID | None:
+        """End a sign-in and return its user; None when it was over before."""
+        return await self.tx.scalar(
             update(SignIn)
             .where(SignIn.id == sign_in_id, SignIn.revoked_at.is_(None))
             .values(revoked_at=at)
+            .returning(SignIn.user_id)
         )
 
     async def revoke_all(self, user_id: UUID, at: datetime) -> list[UUID]:
@@ -241,12 +285,156 @@ class AccountRepository:
         return cast("CursorResult[Any]", done).rowcount == 1
 
     async def forget_expired(self, at: datetime) -> int:
-        """Delete what expired: refresh tokens, then sign-ins and invitations; return how many."""
+        """Delete what expired, refresh tokens before their sign-ins; return how many rows went."""
         gone = 0
-        for table in (RefreshToken, SignIn, Invitation):
+        for table in (RefreshToken, SignIn, Invitation, MailedToken, ThrottleRow, KnownClient):
             done = await self.tx.execute(delete(table).where(table.expires_at < at))
             gone += cast("CursorResult[Any]", done).rowcount
         return gone
+
+    async def put_mailed_token(
+        self,
+        user_id: UUID,
+        purpose: str,
+        *,
+        token_hash: str,
+        email: str,
+        at: datetime,
+        expires_at: datetime,
+    ) -> None:
+        """Store a token in the place of the user's one for that purpose, which ends by that."""
+        values = {
+            "token_hash": token_hash,
+            "email": email,
+            "created_at": at,
+            "expires_at": expires_at,
+            "used_at": None,
+        }
+        statement = insert_of(self.tx)(MailedToken).values(
+            user_id=user_id, purpose=purpose, **values
+        )
+        await self.tx.execute(
+            statement.on_conflict_do_update(index_elements=["user_id", "purpose"], set_=values)
+        )
+
+    async def owner_of_mailed_token(
+        self, token_hash: str, purpose: str, at: datetime
+    ) -> User | None:
+        """Return whose a token is that would work now."""
+        return await self.tx.scalar(
+            select(User)
+            .join(MailedToken, MailedToken.user_id == User.id)
+            .where(
+                *_good_token(token_hash, purpose, at),
+                MailedToken.email == User.email,
+                User.disabled_at.is_(None),
+            )
+        )
+
+    async def use_mailed_token(self, token_hash: str, purpose: str, at: datetime) -> User | None:
+        """Mark a token as used and return its user; None unless it was good, and this the first.
+
+        One conditional update: of many uses at once exactly one gets the user.
+        """
+        used = await self.tx.execute(
+            update(MailedToken)
+            .where(*_good_token(token_hash, purpose, at))
+            .values(used_at=at)
+            .returning(MailedToken.user_id, MailedToken.email)
+        )
+        row = used.one_or_none()
+        if row is None:
+            return None
+        user = await self.tx.get(User, row.user_id)
+        good = user is not None and user.email == row.email and user.disabled_at is None
+        return user if good else None
+
+    async def drop_mailed_tokens(self, user_id: UUID) -> None:
+        await self.tx.execute(delete(MailedToken).where(MailedToken.user_id == user_id))
+
+    async def replace_password(
+        self, user_id: UUID, old_hash: str | None, new_hash: str, at: datetime
+    ) -> bool:
+        """Store a new password's hash; False when the old one is not the stored one any more."""
+        done = await self.tx.execute(
+            update(User)
+            .where(User.id == user_id, User.password_hash.is_not_distinct_from(old_hash))
+            .values(password_hash=new_hash, updated_at=at)
+        )
+        return cast("CursorResult[Any]", done).rowcount == 1
+
+    async def sign_ins_of(self, user_id: UUID, at: datetime, limit: int) -> list[SignIn]:
+        """Return a user's living sign-ins, the one that was used last first."""
+        found = await self.tx.scalars(
+            select(SignIn)
+            .where(*_living(user_id, at))
+            .order_by(SignIn.last_used_at.desc(), SignIn.id)
+            .limit(limit)
+        )
+        return list(found)
+
+    async def end_sign_in(self, user_id: UUID, sign_in_id: UUID, at: datetime) -> bool:
+        """End a user's sign-in; False when there is no such one that lives."""
+        done = await self.tx.execute(
+            update(SignIn)
+            .where(*_living(user_id, at), SignIn.id == sign_in_id)
+            .values(revoked_at=at)
+        )
+        return cast("CursorResult[Any]", done).rowcount == 1
+
+    async def list_users(self, after: str | None, limit: int) -> list[User]:
+        """Return users by their addresses, those after one of them."""
+        statement = select(User).order_by(User.email).limit(limit)
+        if after is not None:
+            statement = statement.where(User.email > after)
+        return list(await self.tx.scalars(statement))
+
+    async def enabled_administrators(self) -> list[UUID]:
+        """Return who administers, and let nobody else change that until the transaction ends."""
+        found = await self.tx.scalars(
+            select(User.id)
+            .where(User.is_admin, User.disabled_at.is_(None))
+            .order_by(User.id)
+            .with_for_update(key_share=True)
+        )
+        return list(found)
+
+    async def change_user(self, user_id: UUID, at: datetime, **values: Any) -> User | None:
+        """Change an account and return it; None for an unknown one."""
+        return await self.tx.scalar(
+            update(User)
+            .where(User.id == user_id)
+            .values(**values, updated_at=at)
+            .returning(User)
+            .execution_options(synchronize_session=False, populate_existing=True)
+        )
+
+    async def open_invitations(self, at: datetime, limit: int) -> list[Invitation]:
+        """Return the invitations that somebody may use, the newest first."""
+        found = await self.tx.scalars(
+            select(Invitation)
+            .where(Invitation.used_at.is_(None), Invitation.expires_at > at)
+            .order_by(Invitation.created_at.desc(), Invitation.id)
+            .limit(limit)
+        )
+        return list(found)
+
+    async def remove_invitation(self, invitation_id: UUID, at: datetime) -> Invitation | None:
+        """Remove an invitation that nobody has used; None when there is none."""
+        return await self.tx.scalar(
+            delete(Invitation)
+            .where(
+                Invitation.id == invitation_id,
+                Invitation.used_at.is_(None),
+                Invitation.expires_at > at,
+            )
+            .returning(Invitation)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _living(user_id: UUID, at: datetime) -> tuple[Any, ...]:
+    return (SignIn.user_id == user_id, SignIn.revoked_at.is_(None), SignIn.expires_at > at)
 
 
 def _open_invitation(token_hash: str, email: str, at: datetime) -> tuple[Any, ...]:
@@ -255,4 +443,13 @@ def _open_invitation(token_hash: str, email: str, at: datetime) -> tuple[Any, ..
         Invitation.used_at.is_(None),
         Invitation.expires_at > at,
         Invitation.email.is_(None) | (Invitation.email == email),
+    )
+
+
+def _good_token(token_hash: str, purpose: str, at: datetime) -> tuple[Any, ...]:
+    return (
+        MailedToken.token_hash == token_hash,
+        MailedToken.purpose == purpose,
+        MailedToken.used_at.is_(None),
+        MailedToken.expires_at > at,
     )

@@ -6,8 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Request
 from pydantic import Field
 
-from craftastic.accounts.current_user import Accounts, AdminUser, CurrentUser
+from craftastic.accounts.current_user import Accounts, AdminUser, CurrentUser, SignedInUser
 from craftastic.accounts.service import Caller, Device, Invited, NewAccount, Tokens
+from craftastic.http.client import client_address
 from craftastic.http.policy import PUBLIC
 from craftastic.http.wire import Wire, timestamp
 
@@ -31,6 +32,26 @@ class Login(Wire):
 
 class RefreshTokenBody(Wire):
     refresh_token: Token
+
+
+class MailedTokenBody(Wire):
+    token: Token
+
+
+class AddressBody(Wire):
+    email: str = Field(max_length=254)
+
+
+class PasswordReset(Wire):
+    token: Token
+    password: str = Field(min_length=8, max_length=128)
+    revoke_tokens: bool = False
+
+
+class PasswordChange(Wire):
+    current_password: str = Field(min_length=1, max_length=128)
+    new_password: str = Field(min_length=8, max_length=128)
+    revoke_tokens: bool = False
 
 
 class NewInvitation(Wire):
@@ -57,6 +78,7 @@ class TokensAnswer(Wire):
 
 class MeData(Wire):
     user: UserView
+    is_admin: bool
 
 
 class MeAnswer(Wire):
@@ -86,8 +108,11 @@ async def register(
     request: Request,
     accounts: Accounts,
     x_craftastic_setup_token: Annotated[str | None, Header(max_length=512)] = None,
-) -> TokensAnswer:
-    """Create an account: the first with the one-time token, others as the server's setting says."""
+) -> TokensAnswer | Done:
+    """Create an account: the first with the one-time token, others as the server's setting says.
+
+    Where addresses have to be confirmed first, the answer has a message and no tokens.
+    """
     new = NewAccount(
         email=body.email,
         password=body.password,
@@ -95,7 +120,10 @@ async def register(
         invitation=body.invitation,
         setup_token=body.setup_token or x_craftastic_setup_token,
     )
-    return _tokens(await accounts.register(new, _device(request)))
+    tokens = await accounts.sign_up(new, _device(request))
+    if tokens is None:
+        return Done(message="Confirm your address by the link in your mail, then sign in")
+    return _tokens(tokens)
 
 
 @router.post("/login", dependencies=[PUBLIC])
@@ -105,9 +133,9 @@ async def login(body: Login, request: Request, accounts: Accounts) -> TokensAnsw
 
 
 @router.post("/refresh", dependencies=[PUBLIC])
-async def refresh(body: RefreshTokenBody, accounts: Accounts) -> TokensAnswer:
+async def refresh(body: RefreshTokenBody, request: Request, accounts: Accounts) -> TokensAnswer:
     """Exchange a refresh token, which works once, for new tokens."""
-    return _tokens(await accounts.refresh(body.refresh_token))
+    return _tokens(await accounts.refresh(body.refresh_token, _device(request)))
 
 
 @router.post("/logout", dependencies=[PUBLIC])
@@ -118,16 +146,61 @@ async def logout(body: RefreshTokenBody, accounts: Accounts) -> Done:
 
 
 @router.post("/logout-all")
-async def logout_all(caller: CurrentUser, accounts: Accounts) -> Done:
+async def logout_all(caller: SignedInUser, request: Request, accounts: Accounts) -> Done:
     """End all sign-ins of the caller, this one too."""
-    await accounts.logout_all(caller.user_id)
+    await accounts.logout_all(caller.user_id, _device(request))
     return Done(message="Logged out from all sessions")
+
+
+@router.post("/verify-email", dependencies=[PUBLIC])
+async def verify_email(body: MailedTokenBody, request: Request, accounts: Accounts) -> Done:
+    """Confirm an address by the token that was mailed there; it works once, for a day."""
+    await accounts.recovery.verify_email(body.token, _device(request))
+    return Done(message="Email verified successfully")
+
+
+@router.post("/resend-verification")
+async def resend_verification(caller: SignedInUser, request: Request, accounts: Accounts) -> Done:
+    """Mail another token to confirm the caller's address; the one before ends."""
+    await accounts.recovery.resend_verification(caller, _device(request))
+    return Done(message="Verification email sent if the address was not verified yet")
+
+
+@router.post("/request-password-reset", dependencies=[PUBLIC])
+async def request_password_reset(body: AddressBody, request: Request, accounts: Accounts) -> Done:
+    """Mail a token that sets a new password, if the address has an account."""
+    await accounts.recovery.request_reset(body.email, _device(request))
+    return Done(message="Password reset email sent if account exists")
+
+
+@router.post("/reset-password", dependencies=[PUBLIC])
+async def reset_password(body: PasswordReset, request: Request, accounts: Accounts) -> Done:
+    """Set a new password by a mailed token, which works once, for half an hour; sign-ins end."""
+    await accounts.recovery.reset_password(
+        body.token, body.password, _device(request), revoke_tokens=body.revoke_tokens
+    )
+    return Done(message="Password reset successfully")
+
+
+@router.post("/change-password")
+async def change_password(
+    body: PasswordChange, caller: SignedInUser, request: Request, accounts: Accounts
+) -> Done:
+    """Set a new password by the present one; every sign-in ends, the caller's too."""
+    await accounts.recovery.change_password(
+        caller,
+        body.current_password,
+        body.new_password,
+        _device(request),
+        revoke_tokens=body.revoke_tokens,
+    )
+    return Done(message="Password changed successfully")
 
 
 @router.get("/me")
 async def me(caller: CurrentUser) -> MeAnswer:
     """Return the caller's account."""
-    return MeAnswer(data=MeData(user=_caller_view(caller)))
+    return MeAnswer(data=MeData(user=_caller_view(caller), is_admin=caller.is_admin))
 
 
 @router.post("/invitations")
@@ -165,5 +238,5 @@ def _invitation(invited: Invited) -> InvitationData:
 
 
 def _device(request: Request) -> Device:
-    address = request.client.host if request.client else None
-    return Device(user_agent=request.headers.get("user-agent"), address=address)
+    agent = request.headers.get("user-agent")
+    return Device(user_agent=agent, address=client_address(request))

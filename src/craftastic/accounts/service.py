@@ -1,74 +1,94 @@
 """Accounts: who may register, who is calling, and until when."""
 
-import hashlib
-import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Literal, NewType
+from typing import Literal
 from uuid import UUID, uuid4
 
 import anyio.to_thread
-from email_validator import EmailNotValidError, validate_email
 
 from craftastic import keys
+from craftastic.accounts._issuing import Issuing
+from craftastic.accounts._letters import Letters
+from craftastic.accounts._model import (
+    NOWHERE,
+    BadCredentials,
+    BadEmail,
+    BadName,
+    Device,
+    Invited,
+    NewAccount,
+    Tokens,
+    checked_name,
+    digest,
+    normal_email,
+)
 from craftastic.accounts._passwords import PasswordHasher, check_password
+from craftastic.accounts._registration import (
+    InvitationNeeded,
+    Registration,
+    RegistrationClosed,
+    SetupTokenNeeded,
+    SingleUser,
+    several_users,
+)
 from craftastic.accounts._repository import (
     AccountRepository,
     EmailTaken,
     Invitation,
     NotTheFirst,
-    RefreshToken,
-    SignIn,
     Standing,
     User,
 )
+from craftastic.accounts._throttle import (
+    ATTEMPTS_PER_MINUTE,
+    Throttle,
+    TooManyAttempts,
+    client_of,
+)
 from craftastic.accounts._tokens import UNAUTHORIZED, AccessTokens, BadToken, TokenExpired
+from craftastic.accounts._trail import Trail
+from craftastic.accounts.caller import PERSONAL_PREFIX, Caller, PersonalTokens, UserId
+from craftastic.accounts.recovery import Recovery
+from craftastic.audit.service import AuditService
 from craftastic.clock import Clock
 from craftastic.database import Database
-from craftastic.errors import Forbidden, InvalidInput, Unauthenticated
+from craftastic.errors import Forbidden, Unauthenticated
+from craftastic.mail.service import MailService
 
 __all__ = [
     "AccountService",
+    "BadCredentials",
     "BadEmail",
+    "BadName",
+    "BadRefreshToken",
     "Caller",
     "Device",
+    "EmailNotVerified",
     "EmailTaken",
+    "InvitationNeeded",
     "Invited",
     "NewAccount",
+    "RegistrationClosed",
+    "SetupTokenNeeded",
+    "SingleUser",
     "TokenExpired",
+    "TokenRevoked",
     "Tokens",
+    "TooManyAttempts",
     "UserId",
     "access_tokens",
+    "checked_name",
+    "normal_email",
 ]
 
-UserId = NewType("UserId", UUID)
-
-STANDING_TTL_S = 5.0
+STANDING_TTL_S = 3.0
 MAX_STANDINGS = 4096
 INVITATION_TTL_S = 7 * 86400
-MAX_EMAIL_CHARS = 254
-MAX_USER_AGENT_CHARS = 200
-
-
-class BadEmail(InvalidInput):
-    code = "BAD_EMAIL"
-
-
-class BadName(InvalidInput):
-    code = "BAD_NAME"
-
-
-class BadCredentials(Unauthenticated):
-    """Unknown address, wrong password and disabled account answer alike."""
-
-    code = "INVALID_CREDENTIALS"
-
-    def __init__(self) -> None:
-        super().__init__("Invalid email or password")
 
 
 class BadRefreshToken(Unauthenticated):
@@ -84,87 +104,15 @@ class TokenRevoked(Unauthenticated):
     code = "TOKEN_REVOKED"
 
 
-class RegistrationClosed(Forbidden):
-    code = "REGISTRATION_CLOSED"
+class EmailNotVerified(Forbidden):
+    """The server lets nobody in whose address is not confirmed."""
 
-
-class InvitationNeeded(Forbidden):
-    code = "INVITATION_NEEDED"
-
-
-class SetupTokenNeeded(Forbidden):
-    """The first account needs the token that the server printed at its first start."""
-
-    code = "SETUP_TOKEN_NEEDED"
-
-
-class SingleUser(Forbidden):
-    """The server can keep the sandboxes of one user apart from nobody else's."""
-
-    code = "SINGLE_USER"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whoever sent the request, as the database knows them (at most 5 s ago)."""
-
-    user_id: UserId
-    email: str
-    name: str
-    email_verified: bool
-    is_admin: bool
-    sign_in_id: UUID
-    token_version: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What a client gets when it signs in."""
-
-    access_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    user: User
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """What is kept about where a sign-in came from."""
-
-    user_agent: str | None = None
-    address: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewAccount:
-    """What a registration asks for."""
-
-    email: str
-    password: str = field(repr=False)
-    name: str
-    invitation: str | None = field(default=None, repr=False)
-    setup_token: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Invited:
-    """A fresh invitation; the token is known to nobody once this is gone."""
-
-    token: str = field(repr=False)
-    email: str | None
-    expires_at: datetime
-
-
-NOWHERE = Device()
+    code = "EMAIL_NOT_VERIFIED"
 
 
 def access_tokens(secret: bytes, ttl_s: int, old_secrets: tuple[bytes, ...] = ()) -> AccessTokens:
     """Return what signs access tokens with one key, and still verifies those of older ones."""
     return AccessTokens(secret, ttl_s, old_secrets)
-
-
-def several_users() -> str | None:
-    """Return None: nothing stands against a second account."""
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +125,13 @@ class AccountService:
         registration: Who may register after the first account.
         single_user: Returns why a second account has to be refused; None when it has not.
         refresh_ttl_s: Life of a refresh token, and of a sign-in that is not used, in seconds.
+        personal: Knows personal access tokens; without it there are none.
+        mail: Sends mail to the owners of accounts; without it none is written.
+        audit: Keeps on record what happens to accounts.
+        base_url: Where people reach the server: links in mail begin with it.
+        require_verified_email: Whether only administrators and people whose address is confirmed
+            are let in.
+        attempts_per_minute: How often one client may try to sign in and the like.
     """
 
     database: Database
@@ -186,7 +141,13 @@ class AccountService:
     registration: Literal["invite", "open", "closed"] = "invite"
     single_user: Callable[[], str | None] = several_users
     refresh_ttl_s: int = 30 * 86400
+    personal: PersonalTokens | None = None
     passwords: PasswordHasher = field(default_factory=PasswordHasher)
+    mail: MailService | None = None
+    audit: AuditService | None = None
+    base_url: str = "http://127.0.0.1:3000"
+    require_verified_email: bool = False
+    attempts_per_minute: int = ATTEMPTS_PER_MINUTE
     _standings: OrderedDict[UUID, tuple[float, Standing | None]] = field(
         init=False, repr=False, default_factory=OrderedDict[UUID, tuple[float, Standing | None]]
     )
@@ -197,6 +158,52 @@ class AccountService:
             if await AccountRepository(tx).count() > 0:
                 return None
         return await anyio.to_thread.run_sync(keys.make_first_account_token, self.keys_dir)
+
+    @property
+    def recovery(self) -> Recovery:
+        """Return the flows of confirming an address and of another password."""
+        return Recovery(
+            self.database,
+            self.clock,
+            self.passwords,
+            self._throttle,
+            self._letters,
+            self._trail,
+            self.personal,
+            self.look_again,
+        )
+
+    async def sign_up(self, new: NewAccount, device: Device = NOWHERE) -> Tokens | None:
+        """Register as the server's setting on unconfirmed addresses wants it.
+
+        Where they are let in, as `register`. Else nobody is signed in, and whether the address
+        had an account shows only in the mail that goes to it: None, after equal time.
+
+        Raises:
+            BadEmail, BadName, BadPassword: A value is not accepted.
+            EmailTaken: The address has an account; only where unconfirmed addresses are let in.
+            SetupTokenNeeded, InvitationNeeded, RegistrationClosed, SingleUser: Not allowed.
+            TooManyAttempts: This client has tried too often.
+            TooBusy: Too many passwords are being hashed.
+        """
+        if not self.require_verified_email or new.setup_token is not None:
+            return await self.register(new, device)
+        user = await self._checked_user(new, device)
+        async with self.database.begin() as tx:
+            # The same statements in both cases.
+            accounts = AccountRepository(tx)
+            await self._registration.allow(accounts, new, user.email, founding=False)
+            is_new = await accounts.add_if_free(user)
+            await self._registration.use_invitation(accounts, new, user.email, founding=False)
+            who, outcome = (user.id, "ok") if is_new else (None, "taken")
+            await self._trail.note(
+                tx, "account.register", who, device, actor_id=who, outcome=outcome
+            )
+        if is_new:
+            self._letters.verification(user.id)
+        else:
+            self._letters.account_exists(user.email)
+        return None
 
     async def register(self, new: NewAccount, device: Device = NOWHERE) -> Tokens:
         """Create an account and sign it in.
@@ -209,41 +216,29 @@ class AccountService:
             BadEmail, BadName, BadPassword: A value is not accepted.
             EmailTaken: The address has an account.
             SetupTokenNeeded, InvitationNeeded, RegistrationClosed, SingleUser: Not allowed.
+            TooManyAttempts: This client has tried too often.
             TooBusy: Too many passwords are being hashed.
         """
-        email = normal_email(new.email)
-        name = _checked_name(new.name)
-        check_password(new.password, email=email, name=name)
-        founding = await self._is_setup_token(new.setup_token)
-        async with self.database.read() as tx:
-            await self._allow(AccountRepository(tx), new, email, founding=founding)
-        password_hash = await self.passwords.hash(new.password)
-        now = self.clock.now()
-        user = User(
-            id=uuid4(),
-            email=email,
-            name=name,
-            password_hash=password_hash,
-            email_verified=False,
-            is_admin=founding,
-            founder=True if founding else None,
-            token_version=1,
-            last_login_at=now,
-            created_at=now,
-            updated_at=now,
-        )
+        user = await self._checked_user(new, device)
         try:
             async with self.database.begin() as tx:
                 accounts = AccountRepository(tx)
-                await self._allow(accounts, new, email, founding=founding)
-                await accounts.add(user)
-                if not founding and self.registration == "invite":
-                    await self._use_invitation(accounts, new, email)
-                tokens = await self._sign_in(accounts, user, device)
+                await self._add(accounts, new, user)
+                await self._throttle.note_known(tx, user.id, client_of(device.address))
+                sign_in_id, tokens = await self._issuing.begin(accounts, user, device)
+                await self._trail.note(
+                    tx,
+                    "account.register",
+                    user.id,
+                    device,
+                    actor_id=user.id,
+                    sign_in_id=sign_in_id,
+                )
         except NotTheFirst as error:
             raise SetupTokenNeeded("The one-time token has been used already") from error
-        if founding:
+        if user.founder:
             await anyio.to_thread.run_sync(keys.remove_first_account_token, self.keys_dir)
+        self._letters.verification(user.id)
         return tokens
 
     async def login(self, email: str, password: str, device: Device = NOWHERE) -> Tokens:
@@ -251,22 +246,40 @@ class AccountService:
 
         Raises:
             BadEmail: The text is not an e-mail address.
-            BadCredentials: Unknown address, wrong password, disabled account: after equal time.
+            BadCredentials: Unknown address, wrong password, disabled account, and, where that is
+                needed, an address that is not confirmed: after equal time.
+            TooManyAttempts: This client, or this account, was tried too often.
             TooBusy: Too many passwords are being hashed.
         """
         email = normal_email(email)
-        async with self.database.read() as tx:
+        client = client_of(device.address)
+        async with self.database.begin() as tx:
+            await self._throttle.check(tx, email, client)
+            await self._throttle.admit(tx, client)
             user = await AccountRepository(tx).find_by_email(email)
         stored = None if user is None else user.password_hash
         right, renewed = await self.passwords.verify(password, stored)
-        if user is None or not right or user.disabled_at is not None:
-            raise BadCredentials
+        if user is None or not right or not self._may_sign_in(user):
+            await self._wrong_login(email, user, device)
+            raise BadCredentials(self._hint())
         async with self.database.begin() as tx:
+            # Once more: of many guesses at once, those beyond the first few tell nothing.
+            had_failures = await self._throttle.check(tx, email, client)
+            await self._throttle.take_back(tx, client)
+            if had_failures:
+                await self._throttle.succeeded(tx, email, client)
+            await self._throttle.note_known(tx, user.id, client)
             accounts = AccountRepository(tx)
-            await accounts.signed_in(user.id, self.clock.now(), renewed)
-            return await self._sign_in(accounts, user, device)
+            sign_in_id, tokens = await self._issuing.begin(accounts, user, device)
+            # Late: other logins of the same user wait from here on.
+            if not await accounts.signed_in(user, self.clock.now(), renewed):
+                raise BadCredentials(self._hint())
+            await self._trail.note(
+                tx, "account.login", user.id, device, actor_id=user.id, sign_in_id=sign_in_id
+            )
+        return tokens
 
-    async def refresh(self, refresh_token: str) -> Tokens:
+    async def refresh(self, refresh_token: str, device: Device = NOWHERE) -> Tokens:
         """Exchange a refresh token for new ones; it works once.
 
         A token that was used before ends its whole sign-in: either its owner or a thief holds a
@@ -274,46 +287,55 @@ class AccountService:
 
         Raises:
             BadRefreshToken: Unknown, expired, used, or of an ended sign-in or disabled account.
+            TooManyAttempts: This client has tried too often.
         """
-        token_hash = _digest(refresh_token)
+        token_hash = digest(refresh_token)
+        client = client_of(device.address)
         now = self.clock.now()
         async with self.database.begin() as tx:
+            await self._throttle.check_client(tx, client)
             accounts = AccountRepository(tx)
             sign_in_id = await accounts.use_refresh_token(token_hash, now)
             if sign_in_id is not None:
-                user = await accounts.renew_sign_in(sign_in_id, now, self._refresh_end(now))
-                if user is not None:
-                    fresh, row = self._refresh_token(sign_in_id, now)
-                    await accounts.add_refresh_token(row)
-                    return Tokens(self._access_token(user, sign_in_id, now), fresh, user)
+                tokens = await self._issuing.renew(accounts, sign_in_id)
+                if tokens is not None:
+                    return tokens
             else:
                 sign_in_id = await accounts.sign_in_of(token_hash)
-                if sign_in_id is not None:
-                    await accounts.revoke_sign_in(sign_in_id, now)
+            await self._throttle.admit(tx, client)
+            if sign_in_id is not None:
+                user_id = await accounts.revoke_sign_in(sign_in_id, now)
+                if user_id is not None:
+                    await self._trail.note(
+                        tx,
+                        "account.refresh",
+                        user_id,
+                        device,
+                        outcome="reused",
+                        sign_in_id=sign_in_id,
+                    )
         # Raised here, not above: the revocation has to be committed.
-        if sign_in_id is not None:
-            self._standings.pop(sign_in_id, None)
+        self.look_again([sign_in_id] if sign_in_id is not None else [])
         raise BadRefreshToken
 
     async def logout(self, refresh_token: str) -> None:
         """End the sign-in of a refresh token, whatever its state; nothing for an unknown one."""
         async with self.database.begin() as tx:
             accounts = AccountRepository(tx)
-            sign_in_id = await accounts.sign_in_of(_digest(refresh_token))
+            sign_in_id = await accounts.sign_in_of(digest(refresh_token))
             if sign_in_id is not None:
                 await accounts.revoke_sign_in(sign_in_id, self.clock.now())
-        if sign_in_id is not None:
-            self._standings.pop(sign_in_id, None)
+        self.look_again([sign_in_id] if sign_in_id is not None else [])
 
-    async def logout_all(self, user_id: UserId) -> None:
+    async def logout_all(self, user_id: UserId, device: Device = NOWHERE) -> None:
         """End every sign-in of the user; this process knows at once, others within 5 s."""
         async with self.database.begin() as tx:
             ended = await AccountRepository(tx).revoke_all(user_id, self.clock.now())
-        for sign_in_id in ended:
-            self._standings.pop(sign_in_id, None)
+            await self._trail.note(tx, "account.logout_all", user_id, device, actor_id=user_id)
+        self.look_again(ended)
 
     async def authenticate(self, token: str) -> Caller:
-        """Return who sent an access token.
+        """Return who sent an access token, of a sign-in or a personal one.
 
         The signature is checked once per token, the sign-in behind it at least every 5 s.
 
@@ -321,6 +343,8 @@ class AccountService:
             Unauthenticated: Missing, broken, expired or revoked (`TokenExpired`, `TokenRevoked`).
             DatabaseUnavailable: The sign-in could not be looked up.
         """
+        if self.personal is not None and token.startswith(PERSONAL_PREFIX):
+            return await self.personal.authenticate(token)
         claims = self.access_tokens.check(token, self.clock.now())
         standing = await self._standing(claims.sign_in_id)
         if standing is None or standing.user_id != claims.user_id:
@@ -343,6 +367,8 @@ class AccountService:
         Raises:
             DatabaseUnavailable: It could not be looked up; nothing is known then.
         """
+        if self.personal is not None and not caller.by_sign_in:
+            return await self.personal.still_signed_in(caller)
         standing = await self._standing(caller.sign_in_id)
         return (
             standing is not None
@@ -350,6 +376,25 @@ class AccountService:
             and standing.user_id == caller.user_id
             and caller.token_version in {None, standing.token_version}
         )
+
+    def insist_on_verified(self, caller: Caller) -> None:
+        """Refuse a caller whose address is not confirmed, where that is needed.
+
+        Administrators are let in: they answer for themselves, and they mend the mail.
+
+        Raises:
+            EmailNotVerified: It is needed.
+        """
+        if self.require_verified_email and not (caller.email_verified or caller.is_admin):
+            raise EmailNotVerified(
+                "Confirm your e-mail address first: the link is in your mail",
+                details="POST /api/auth/resend-verification sends another one.",
+            )
+
+    def look_again(self, sign_in_ids: Iterable[UUID]) -> None:
+        """Forget what was found out about sign-ins: this process asks anew, others within 5 s."""
+        for sign_in_id in sign_in_ids:
+            self._standings.pop(sign_in_id, None)
 
     async def profile(self, user_id: UUID) -> tuple[str, str] | None:
         """Return a user's name and e-mail address; None for an unknown one."""
@@ -372,7 +417,8 @@ class AccountService:
         token = secrets.token_hex(32)
         now = self.clock.now()
         invitation = Invitation(
-            token_hash=_digest(token),
+            id=uuid4(),
+            token_hash=digest(token),
             email=None if email is None else normal_email(email),
             created_by=created_by,
             created_at=now,
@@ -380,101 +426,90 @@ class AccountService:
         )
         async with self.database.begin() as tx:
             await AccountRepository(tx).add_invitation(invitation)
-        return Invited(token, invitation.email, invitation.expires_at)
+            if self.audit is not None:
+                await self.audit.record(
+                    "invitation.create",
+                    actor_id=created_by,
+                    object_type="invitation",
+                    object_id=invitation.id,
+                    details={"email": invitation.email},
+                    tx=tx,
+                )
+        return Invited(invitation.id, token, invitation.email, invitation.expires_at)
 
     async def forget_expired(self) -> int:
         """Delete expired refresh tokens, sign-ins and invitations; return how many rows went."""
         async with self.database.begin() as tx:
             return await AccountRepository(tx).forget_expired(self.clock.now())
 
-    async def _is_setup_token(self, given: str | None) -> bool:
-        if given is None:
-            return False
-        token = await anyio.to_thread.run_sync(keys.read_first_account_token, self.keys_dir)
-        if token is None or not hmac.compare_digest(token.encode(), given.strip().encode()):
-            raise SetupTokenNeeded(
-                "This is not the one-time token of the first account, or it has been used",
-                details="The server prints it at its first start and keeps it in keys/.",
-            )
-        return True
+    @property
+    def _throttle(self) -> Throttle:
+        return Throttle(self.clock, self.attempts_per_minute)
 
-    async def _allow(
-        self, accounts: AccountRepository, new: NewAccount, email: str, *, founding: bool
-    ) -> None:
-        count = await accounts.count()
-        why = self.single_user()
-        if count > 0 and why is not None:
-            raise SingleUser("This server is for one user, who has an account already", details=why)
-        if founding:
-            if await accounts.has_founder():
-                raise SetupTokenNeeded("The one-time token has been used already")
-            return
-        if self.registration == "open":
-            return
-        if count == 0:
-            raise SetupTokenNeeded(
-                "The first account needs the one-time token that the server printed at its first "
-                "start: send it as setupToken",
-                details="It is kept in the data folder, in keys/first-account-token.",
-            )
-        if self.registration == "closed":
-            raise RegistrationClosed("Registration is closed on this server")
-        if new.invitation is None or not await accounts.invitation_counts(
-            _digest(new.invitation), email, self.clock.now()
-        ):
-            raise InvitationNeeded(
-                "Registration needs an invitation by an administrator of this server"
-                if new.invitation is None
-                else "This invitation is unknown, used, expired, or for another address"
-            )
+    @property
+    def _letters(self) -> Letters:
+        return Letters(self.database, self.clock, self.mail, self.base_url)
 
-    async def _use_invitation(
-        self, accounts: AccountRepository, new: NewAccount, email: str
-    ) -> None:
-        given = _digest(new.invitation or "")
-        if not await accounts.use_invitation(given, email, self.clock.now()):
-            raise InvitationNeeded(
-                "This invitation is unknown, used, expired, or for another address"
-            )
+    @property
+    def _trail(self) -> Trail:
+        return Trail(self.audit)
 
-    async def _sign_in(self, accounts: AccountRepository, user: User, device: Device) -> Tokens:
+    @property
+    def _issuing(self) -> Issuing:
+        return Issuing(self.clock, self.access_tokens, self.refresh_ttl_s)
+
+    @property
+    def _registration(self) -> Registration:
+        return Registration(self.clock, self.keys_dir, self.registration, self.single_user)
+
+    async def _checked_user(self, new: NewAccount, device: Device) -> User:
+        """Return the account that a registration asks for, which may be made, and is not yet."""
+        email = normal_email(new.email)
+        name = checked_name(new.name)
+        check_password(new.password, email=email, name=name)
+        founding = await self._registration.is_founding(new.setup_token)
+        async with self.database.begin() as tx:
+            await self._throttle.admit(tx, client_of(device.address))
+            await self._registration.allow(AccountRepository(tx), new, email, founding=founding)
+        password_hash = await self.passwords.hash(new.password)
         now = self.clock.now()
-        sign_in = SignIn(
+        return User(
             id=uuid4(),
-            user_id=user.id,
-            user_agent=(device.user_agent or "")[:MAX_USER_AGENT_CHARS] or None,
-            address=(device.address or "")[:64] or None,
+            email=email,
+            name=name,
+            password_hash=password_hash,
+            email_verified=False,
+            is_admin=founding,
+            founder=True if founding else None,
+            token_version=1,
+            last_login_at=now,
             created_at=now,
-            last_used_at=now,
-            expires_at=self._refresh_end(now),
-        )
-        fresh, row = self._refresh_token(sign_in.id, now)
-        await accounts.add_sign_in(sign_in, row)
-        return Tokens(self._access_token(user, sign_in.id, now), fresh, user)
-
-    def _access_token(self, user: User, sign_in_id: UUID, now: datetime) -> str:
-        return self.access_tokens.issue(
-            user_id=user.id,
-            sign_in_id=sign_in_id,
-            token_version=user.token_version,
-            email=user.email,
-            name=user.name,
-            email_verified=user.email_verified,
-            now=now,
+            updated_at=now,
         )
 
-    def _refresh_token(self, sign_in_id: UUID, now: datetime) -> tuple[str, RefreshToken]:
-        token = secrets.token_hex(32)
-        row = RefreshToken(
-            token_hash=_digest(token),
-            sign_in_id=sign_in_id,
-            created_at=now,
-            expires_at=self._refresh_end(now),
-        )
-        return token, row
+    async def _add(self, accounts: AccountRepository, new: NewAccount, user: User) -> None:
+        founding = user.founder is True
+        await self._registration.allow(accounts, new, user.email, founding=founding)
+        await accounts.add(user)
+        await self._registration.use_invitation(accounts, new, user.email, founding=founding)
 
-    def _refresh_end(self, now: datetime) -> datetime:
-        return now + timedelta(seconds=self.refresh_ttl_s)
+    def _may_sign_in(self, user: User) -> bool:
+        confirmed = user.email_verified or user.is_admin or not self.require_verified_email
+        return confirmed and user.disabled_at is None
+
+    def _hint(self) -> str | None:
+        if not self.require_verified_email:
+            return None
+        return (
+            "If you have just registered, confirm the address first: the link is in your mail. "
+            "A reset of the password sends another one."
+        )
+
+    async def _wrong_login(self, email: str, user: User | None, device: Device) -> None:
+        async with self.database.begin() as tx:
+            await self._throttle.failed(tx, email, client_of(device.address))
+            user_id = None if user is None else user.id
+            await self._trail.note(tx, "account.login", user_id, device, outcome="refused")
 
     async def _standing(self, sign_in_id: UUID) -> Standing | None:
         known = self._standings.get(sign_in_id)
@@ -488,34 +523,3 @@ class AccountService:
         if len(self._standings) > MAX_STANDINGS:
             self._standings.popitem(last=False)
         return standing
-
-
-def normal_email(text: str) -> str:
-    """Return the form in which addresses are stored and compared.
-
-    No question to DNS: a team's own domain may exist only inside its network.
-
-    Raises:
-        BadEmail: The text is not an e-mail address.
-    """
-    if len(text) > MAX_EMAIL_CHARS:
-        raise BadEmail("email is not a valid e-mail address")
-    try:
-        found = validate_email(text.strip(), check_deliverability=False, globally_deliverable=False)
-    except EmailNotValidError as error:
-        raise BadEmail("email is not a valid e-mail address") from error
-    if "." not in found.domain:
-        raise BadEmail("email is not a valid e-mail address")
-    return found.normalized.lower()
-
-
-def _checked_name(text: str) -> str:
-    name = " ".join(text.split())
-    if not name or not name.isprintable():
-        raise BadName("name must have at least one character, and printable ones only")
-    return name
-
-
-def _digest(token: str) -> str:
-    # Fast on purpose: the tokens are 256 random bits, so there is nothing to guess.
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -37,7 +37,16 @@ class Entry:
 
 def chained(seq: int, previous: str, one: Entry) -> str:
     """Return the hash of an event in its place."""
-    fields = {
+    return hashlib.sha256(_canonical(_fields(seq, previous, one)).encode()).hexdigest()
+
+
+def exported_line(seq: int, previous: str, digest: str, one: Entry) -> bytes:
+    """Return an event as a line of JSON: without `hash` it is the text that was hashed."""
+    return _canonical(_fields(seq, previous, one) | {"hash": digest}).encode() + b"\n"
+
+
+def _fields(seq: int, previous: str, one: Entry) -> dict[str, object]:
+    return {
         "seq": seq,
         "previous": previous,
         "at": one.at.astimezone(UTC).isoformat(timespec="microseconds"),
@@ -49,7 +58,6 @@ def chained(seq: int, previous: str, one: Entry) -> str:
         "requestId": one.request_id,
         "details": one.details,
     }
-    return hashlib.sha256(_canonical(fields).encode()).hexdigest()
 
 
 def _canonical(value: Any) -> str:

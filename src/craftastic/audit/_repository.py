@@ -97,11 +97,19 @@ class AuditRepository:
         )
         return found.all()
 
-    async def of_actor(
-        self, actor_id: UUID, before: int | None, limit: int
+    async def page(
+        self, before: int | None, limit: int, *, actor_id: UUID | None, action: str | None
     ) -> Sequence[AuditEventRow]:
-        """Return what an actor did, newest first."""
-        statement = select(AuditEventRow).where(AuditEventRow.actor_id == actor_id)
+        """Return events, newest first: of one actor, of one action or domain, or of all."""
+        statement = select(AuditEventRow)
+        if actor_id is not None:
+            statement = statement.where(AuditEventRow.actor_id == actor_id)
+        if action is not None:
+            # A domain stands for all of its actions; no wildcard of the caller's reaches LIKE.
+            statement = statement.where(
+                (AuditEventRow.action == action)
+                | AuditEventRow.action.startswith(f"{action}.", autoescape=True)
+            )
         if before is not None:
             statement = statement.where(AuditEventRow.seq < before)
         found = await self.tx.scalars(statement.order_by(AuditEventRow.seq.desc()).limit(limit))

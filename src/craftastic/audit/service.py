@@ -1,7 +1,7 @@
 """The audit log: appended to, listed, verified; never changed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,7 @@ from craftastic.audit._chain import (
     bounded,
     chained,
     details_text,
+    exported_line,
 )
 from craftastic.audit._repository import AuditEventRow, AuditRepository
 from craftastic.clock import Clock
@@ -30,6 +31,7 @@ __all__ = ["MAX_DETAILS_CHARS", "AuditEvent", "AuditService", "Entry", "Verifica
 
 MAX_LISTED = 200
 END_MISSING = "the log's end is missing"
+EXPORTED_AT_ONCE = 500
 VERIFIED_AT_ONCE = 500
 
 
@@ -196,12 +198,46 @@ class AuditService:
             limit: At most 200.
             before: Number of the event that the list goes on after.
         """
+        return await self.list_all(limit=limit, before=before, actor_id=actor_id)
+
+    async def list_all(
+        self,
+        *,
+        limit: int = 50,
+        before: int | None = None,
+        actor_id: UUID | None = None,
+        action: str | None = None,
+    ) -> list[AuditEvent]:
+        """List what anybody did, newest first.
+
+        Args:
+            limit: At most 200.
+            before: Number of the event that the list goes on after.
+            actor_id: Of this user only.
+            action: Of this action (`git.push`), or of all actions of a domain (`git`).
+        """
         async with self.database.read() as tx:
-            rows = await AuditRepository(tx).of_actor(
-                actor_id, before, max(1, min(limit, MAX_LISTED))
+            rows = await AuditRepository(tx).page(
+                before, max(1, min(limit, MAX_LISTED)), actor_id=actor_id, action=action
             )
         return _events(rows)
 
+    async def exported(self) -> AsyncGenerator[bytes]:
+        """Yield the whole log, oldest first, a JSON object in a line, a page at a time.
+
+        Each line has all that its hash covers (`details` as the text that was hashed), so that
+        the chain can be checked without this server.
+        """
+        last = 0
+        while True:
+            async with self.database.read() as tx:
+                rows = await AuditRepository(tx).after(last, EXPORTED_AT_ONCE)
+            if not rows:
+                return
+            yield b"".join(
+                exported_line(row.seq, row.previous_hash, row.hash, _entry(row)) for row in rows
+            )
+            last = rows[-1].seq
 
 def _fault(
     row: AuditEventRow, last: int, previous: str, head: tuple[int, str] | None

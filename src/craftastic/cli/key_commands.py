@@ -129,7 +129,7 @@ async def opened(settings: "Settings") -> "AsyncGenerator[CredentialService]":
     from craftastic.database import Database
     from craftastic.keys import load_keyring
 
-    await _check_schema(settings)
+    await check_schema(settings)
     current = settings.encryption_key
     keyring = load_keyring(
         settings.keys_dir,
@@ -163,7 +163,13 @@ def rows(credentials: "CredentialService", counts: dict[str, int]) -> list[dict[
     ]
 
 
-async def _check_schema(settings: "Settings") -> None:
+async def check_schema(settings: "Settings") -> None:
+    """Make sure that the database is there, and of this version; make nothing.
+
+    Raises:
+        DatabaseNotReady: See the class.
+        MigrationRefused: The database does not answer.
+    """
     import anyio
     from sqlalchemy.engine import make_url
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from craftastic import __version__
+from craftastic.cli.admin_commands import admin
 from craftastic.cli.environment_commands import environments
 from craftastic.cli.failures import INTERRUPTED, Failure
 from craftastic.cli.git_commands import git
@@ -32,6 +33,7 @@ from craftastic.cli.running import (
     with_remote,
 )
 from craftastic.cli.session_commands import sessions
+from craftastic.cli.token_commands import tokens
 from craftastic.cli.variable_commands import variables
 from craftastic.errors import CraftasticError, InvalidInput
 
@@ -50,6 +52,8 @@ app.add_typer(variables, name="var")
 app.add_typer(git)
 app.add_typer(github, name="github")
 app.add_typer(hosts, name="host")
+app.add_typer(tokens, name="token")
+app.add_typer(admin, name="admin")
 app.add_typer(keys, name="keys")
 
 
@@ -187,7 +191,9 @@ def login(
     password_stdin: PasswordStdin = False,
     token_stdin: Annotated[
         bool,
-        typer.Option("--token-stdin", help="Sign in with a refresh token from standard input."),
+        typer.Option(
+            "--token-stdin", help="Sign in with an access or refresh token from standard input."
+        ),
     ] = False,
     register: Annotated[bool, typer.Option("--register", help="Make a new account.")] = False,
     name: PersonName = None,
@@ -203,7 +209,7 @@ def login(
 
     async def work(remote: Any) -> None:
         if token_stdin:
-            done = await signing_in.exchange(remote, read_secret_line())
+            done = await signing_in.use_token(remote, read_secret_line())
         elif register or invitation_file is not None:
             invitation = signing_in.read_invitation(invitation_file)
             done = await signing_in.register(remote, person, invitation)
@@ -218,11 +224,14 @@ def login(
 
 @app.command()
 def logout() -> None:
-    """End the sign-in at the server and forget it here."""
+    """End the sign-in at the server and forget it here; an access token is only forgotten."""
+    from craftastic.cli.output import say
 
     async def work(remote: Any) -> None:
-        await remote.sign_out()
+        left = await remote.sign_out()
         print(f"Signed out at {remote.url}.")
+        if left is not None and left.is_access_token:
+            say("The access token stays good; `craftastic token rm` revokes it.")
 
     with_remote(work)
 

@@ -43,6 +43,8 @@ TERMINAL_S = 300.0
 """A terminal is opened with a token that is good for this long, in seconds."""
 
 MAX_CLAIMS_BYTES = 8 << 10
+NEVER = 253_402_300_799.0
+"""The last second that four digits of a year can tell."""
 
 CATEGORIES: dict[int, type[CraftasticError]] = {
     HTTPStatus.BAD_REQUEST: InvalidInput,
@@ -165,6 +167,27 @@ def signed_in(tokens: Mapping[str, Any]) -> SignIn:
         raise InternalError("The server's answer to the sign-in has an unknown form.") from error
 
 
+def with_access_token(token: str, me: Mapping[str, Any]) -> SignIn:
+    """Return the sign-in that a personal access token makes.
+
+    Raises:
+        InternalError: The answer about its user has not the documented form.
+    """
+    try:
+        user = me["data"]["user"]
+        return SignIn(
+            access_token=token,
+            refresh_token="",
+            expires_at=NEVER,  # the server tells when it is over
+            lifetime_s=0.0,
+            user_id=str(user["id"]),
+            email=str(user["email"]),
+            name=str(user["name"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise InternalError("The server's answer to the sign-in has an unknown form.") from error
+
+
 class Remote:
     """The API of one server."""
 
@@ -219,23 +242,52 @@ class Remote:
         return answer.status_code == HTTPStatus.OK
 
     async def sign_in(self, path: str, body: Mapping[str, Any]) -> SignIn:
-        """Log in or register and keep the sign-in; its server becomes the current one."""
+        """Log in or register and keep the sign-in; its server becomes the current one.
+
+        Raises:
+            Unauthenticated: The server wants the address confirmed first; it says so.
+        """
         answer = await self.public("POST", path, body)
+        if "data" not in answer and "message" in answer:
+            raise Unauthenticated(f"{answer['message']}.")
         new = signed_in(answer.get("data") or {})
         async with self.sign_ins.lock():
             self.sign_ins.put(self.url, new, current=True)
         return new
 
-    async def sign_out(self) -> None:
-        """End the sign-in at the server and forget it here, even when the server is away."""
+    async def sign_in_by_access_token(self, token: str) -> SignIn:
+        """Keep a personal access token as the sign-in; its server becomes the current one.
+
+        Raises:
+            Unauthenticated: The server does not take it.
+        """
+        try:
+            answer = await self._send("GET", "/api/auth/me", None, TIMEOUT_S, token=token)
+        except Unauthenticated as error:
+            raise Unauthenticated(f"{self.url} does not take this access token.") from error
+        new = with_access_token(token, answer)
+        async with self.sign_ins.lock():
+            self.sign_ins.put(self.url, new, current=True)
+        return new
+
+    async def sign_out(self) -> SignIn | None:
+        """End the sign-in at the server and forget it here, even when the server is away.
+
+        Returns:
+            What was forgotten. A personal access token is nothing that the server could end by
+            itself: it stays good until it is revoked.
+        """
         async with self.sign_ins.lock():
             found = self.sign_ins.find(self.url)
             if found is None:
-                return
+                return None
             try:
-                await self.public("POST", "/api/auth/logout", {"refreshToken": found.refresh_token})
+                if not found.is_access_token:
+                    body = {"refreshToken": found.refresh_token}
+                    await self.public("POST", "/api/auth/logout", body)
             finally:
                 self.sign_ins.forget(self.url)
+        return found
 
     async def token(self, *, least_s: float = SOON_S, not_this: str | None = None) -> str:
         """Return an access token that lasts, renewed where needed.
@@ -255,10 +307,16 @@ class Remote:
             async with self.sign_ins.lock():
                 found = self.signed_in()  # another command may have renewed it while we waited
                 if found.access_token == not_this or not found.lasts(least_s):
-                    found = await self._refresh(found)
+                    found = await self._renewed(found)
         return found.access_token
 
-    async def _refresh(self, old: SignIn) -> SignIn:
+    async def _renewed(self, old: SignIn) -> SignIn:
+        if old.is_access_token:
+            self.sign_ins.forget(self.url)
+            raise Unauthenticated(
+                f"The access token for {self.url} has expired or was revoked; "
+                "run `craftastic login`."
+            )
         try:
             answer = await self._send(
                 "POST",

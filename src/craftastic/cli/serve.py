@@ -15,6 +15,7 @@ import uvloop
 from craftastic.app import build_app
 from craftastic.cli.starting import data_folder, listen
 from craftastic.errors import CraftasticError
+from craftastic.http.connection import HttpConnection
 from craftastic.logs import configure
 from craftastic.migrations import runner
 from craftastic.settings import Settings, load_settings
@@ -22,6 +23,11 @@ from craftastic.settings import Settings, load_settings
 DRAIN_S = 8
 GOODBYE_S = 1.5
 WANTED_FILES = 65536
+PING_S = 20.0
+"""How often terminals' sockets are asked whether they live: less than any proxy's patience."""
+KEEP_ALIVE_S = 130
+"""Longer than proxies keep a connection that they do not use (Caddy: 120 s): who hangs up first
+may do so in the face of a request."""
 
 
 def serve(host: str | None = None, port: int | None = None) -> None:
@@ -133,16 +139,16 @@ def uvicorn_config(settings: Settings) -> uvicorn.Config:
         port=settings.port,
         log_config=None,
         access_log=False,  # it would write the whole path, and terminals carry a token in theirs
-        http="httptools",
+        http=HttpConnection,
         ws="websockets-sansio",
         ws_max_size=2
         << 20,  # a paste of 1 MiB is longer as JSON; the route itself counts what is typed
-        ws_ping_interval=20.0,
+        ws_ping_interval=PING_S,
         ws_ping_timeout=20.0,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=DRAIN_S,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=",".join(settings.trusted_proxies) or None,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        proxy_headers=False,  # the application's own edge reads them
         server_header=False,
     )
 

@@ -9,6 +9,9 @@ from craftastic.cli.store import SignIn
 from craftastic.errors import CraftasticError, Forbidden, InvalidInput, Unauthenticated
 
 MAX_TOKEN_BYTES = 4096
+PERSONAL_PREFIX = "craft_"
+"""What personal access tokens begin with, as the API has it."""
+
 LEAST_PASSWORD = 8
 """In characters, as the API has it."""
 
@@ -106,9 +109,16 @@ async def register(remote: Remote, person: Person, invitation: str | None) -> Si
         return await _register(remote, answers, {"setupToken": invitation}, asks=person.answers)
 
 
-async def exchange(remote: Remote, refresh_token: str) -> SignIn:
-    """Sign in with a refresh token from elsewhere; it is used up by that."""
-    return await remote.sign_in("/api/auth/refresh", {"refreshToken": refresh_token})
+async def use_token(remote: Remote, token: str) -> SignIn:
+    """Sign in with a personal access token, or with a refresh token, which is used up by that.
+
+    Raises:
+        Unauthenticated: The server does not take it.
+    """
+    _warn_of_plain_http(remote.url)
+    if token.startswith(PERSONAL_PREFIX):
+        return await remote.sign_in_by_access_token(token)
+    return await remote.sign_in("/api/auth/refresh", {"refreshToken": token})
 
 
 def read_invitation(path: Path | None) -> str | None:
@@ -234,5 +244,5 @@ def _warn_of_plain_http(url: str) -> None:
     if url.startswith("http://") and not is_local(url):
         say(
             f"Warning: the connection to {url} is not encrypted;"
-            " your password can be read on the way."
+            " what you sign in with can be read on the way."
         )

@@ -33,6 +33,7 @@ class SignIn:
     """One server's sign-in.
 
     Args:
+        refresh_token: Empty where the access token is a personal one, which is not renewed.
         expires_at: When the access token ends, by this machine's clock, in seconds of the epoch.
         lifetime_s: How long the access token was good for when it came.
     """
@@ -44,6 +45,11 @@ class SignIn:
     user_id: str
     email: str
     name: str
+
+    @property
+    def is_access_token(self) -> bool:
+        """Whether it is a personal access token, and no sign-in of a person."""
+        return not self.refresh_token
 
     def lasts(self, least_s: float) -> bool:
         """Tell whether the access token is good for so long, or a third of its whole life."""

@@ -1,0 +1,1 @@
+"""Personal access tokens: what programs use in a user's name."""

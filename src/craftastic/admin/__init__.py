@@ -1,0 +1,1 @@
+"""What operators do: accounts of others, and invitations."""
