@@ -33,6 +33,8 @@ dockerd docker.io
 /usr/lib/postgresql/*/bin/initdb postgresql
 mmdebstrap mmdebstrap
 chromium chromium
+nginx nginx-light
+caddy caddy
 /usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf fonts-dejavu-core
 vim vim
 less less

@@ -6,6 +6,8 @@ CraftasticError
 ├── Forbidden           known caller, not allowed, existence may be revealed
 ├── NotFound            absent, or not visible to this caller
 ├── Conflict            the current state refuses the request
+├── Misdirected         the request is for another server's name
+├── Unprocessable       well-formed, and at odds with an earlier request
 ├── TooLarge            more bytes than the route takes
 ├── RateLimited         retry after `retry_after_s`
 ├── Unavailable         a dependency is down; retrying may help
@@ -64,6 +66,14 @@ class NotFound(CraftasticError):
 
 class Conflict(CraftasticError):
     code = "CONFLICT"
+
+
+class Misdirected(CraftasticError):
+    code = "MISDIRECTED"
+
+
+class Unprocessable(CraftasticError):
+    code = "UNPROCESSABLE"
 
 
 class TooLarge(CraftasticError):

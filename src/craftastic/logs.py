@@ -38,7 +38,8 @@ SECRET_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         HIDDEN,
     ),
-    # GitHub's tokens, which say what they are.
+    # Our own personal access tokens, and GitHub's tokens: both say what they are.
+    (re.compile(r"\bcraft_[A-Za-z0-9_-]{8,}+"), HIDDEN),
     (re.compile(r"\b(?:gh[opusr]_|github_pat_)[A-Za-z0-9_]{8,}+"), HIDDEN),
     (re.compile(r"(?i)\b(bearer|basic)(\s++)[A-Za-z0-9._~+/=-]{4,}+"), rf"\1\2{HIDDEN}"),
     (

@@ -2,10 +2,12 @@
 
 import os
 import re
+from dataclasses import dataclass, field
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -40,6 +42,45 @@ def split_commas(value: object) -> object:
 
 def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where mail is handed over, and how the way there is protected."""
+
+    host: str
+    port: int
+    security: Literal["starttls", "tls", "none"]
+    username: str | None = None
+    password: SecretStr | None = field(default=None, repr=False)
+
+
+def parse_mail_server(url: str) -> MailServer:
+    """Read `smtp://user:password@host:port` (STARTTLS) or `smtps://…` (TLS from the beginning).
+
+    `?security=none` leaves the protection out, for a mail server on the same machine or network.
+
+    Raises:
+        ValueError: It has another form, or would send a password unprotected.
+    """
+    parts = urlsplit(url)
+    asked = parse_qs(parts.query, keep_blank_values=True)
+    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.path.strip("/"):
+        raise ValueError("it must have the form smtp://user:password@host:port or smtps://…")
+    if asked not in ({}, {"security": ["none"]}) or parts.fragment:
+        raise ValueError("after the question mark only security=none is known")
+    security: Literal["starttls", "tls", "none"] = "tls" if parts.scheme == "smtps" else "starttls"
+    if asked:
+        if security == "tls" or parts.password:
+            raise ValueError("security=none fits neither smtps:// nor a password")
+        security = "none"
+    return MailServer(
+        host=parts.hostname,
+        port=parts.port or {"tls": 465, "starttls": 587, "none": 25}[security],
+        security=security,
+        username=unquote(parts.username) if parts.username else None,
+        password=SecretStr(unquote(parts.password)) if parts.password else None,
+    )
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
@@ -207,8 +248,37 @@ class Settings(BaseSettings):
     registration: Literal["invite", "open", "closed"] = Field(
         "invite", description="Who may register after the first account."
     )
+    smtp_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("SMTP_URL", "CRAFTASTIC_SMTP_URL"),
+        description="Mail server, `smtp://user:password@host:587` (STARTTLS) or `smtps://…`; "
+        "without one, messages are files in `mail/`.",
+    )
+    smtp_ca_bundle: Path | None = Field(
+        None, description="File of extra certificate authorities for the mail server."
+    )
+    mail_from: str | None = Field(
+        None,
+        validation_alias=AliasChoices("MAIL_FROM", "CRAFTASTIC_MAIL_FROM"),
+        pattern=r"^[^\x00-\x1f\x7f]{1,200}@[^\x00-\x1f\x7f@]{1,100}$",
+        description="Sender of mail, an address or `Name <address>`; at the public URL's host "
+        "when unset.",
+    )
+    require_verified_email: bool = Field(
+        False, description="Let nobody but administrators in whose address is not confirmed."
+    )
+    sign_in_attempts_per_minute: int = Field(
+        30, ge=1, description="Sign-ins, registrations and the like that one address may try."
+    )
     trusted_proxies: Words = Field(
-        (), description="Addresses of proxies whose forwarded headers count, separated by commas."
+        (),
+        description="Addresses and networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` count, separated by commas.",
+    )
+    allowed_hosts: Words = Field(
+        (),
+        description="Names that the server answers to, besides the public URL's, `localhost` and "
+        "plain addresses, separated by commas; `*` takes every name.",
     )
     local_share_network: bool = Field(
         False,
@@ -263,12 +333,21 @@ class Settings(BaseSettings):
             raise ValueError("it must begin with postgresql:// or sqlite:///")
         return value
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _known_mail_server(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value().strip():
+            return None
+        parse_mail_server(value.get_secret_value().strip())
+        return value
+
     @field_validator(
         "github_client_id",
         "github_client_secret",
         "github_webhook_secret",
         "github_api_url",
         "github_app_slug",
+        "mail_from",
         mode="before",
     )
     @classmethod
@@ -290,6 +369,33 @@ class Settings(BaseSettings):
         if seen.field_name == "github_url" and parts.path.strip("/"):
             raise ValueError("it must not have a path")
         return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            try:
+                ip_network(one, strict=False)
+            except ValueError:
+                raise ValueError(
+                    "each must be an address or a network such as 10.0.0.0/8"
+                ) from None
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not re.fullmatch(r"\*|[A-Za-z0-9_.-]{1,253}", one) for one in value):
+            raise ValueError("each must be a name without scheme and port, or * for all")
+        return value
+
+    @field_validator("cors_origin")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(one.rstrip("/").lower() for one in value)
+        if any(not re.fullmatch(r"\*|https?://[^/?#@\s*]+", one) for one in origins):
+            raise ValueError("each must have the form https://host or https://host:port")
+        return origins
 
     @field_validator("jwt_secret", "encryption_key")
     @classmethod
@@ -334,6 +440,28 @@ class Settings(BaseSettings):
             return self.public_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    @cached_property
+    def host_names(self) -> tuple[str, ...]:
+        """Return the names that requests may be for, besides `localhost` and plain addresses."""
+        public = urlsplit(self.base_url).hostname
+        return (*self.allowed_hosts, self.host, *([public] if public else []))
+
+    @cached_property
+    def https(self) -> bool:
+        """Return whether browsers reach the server by https."""
+        return self.base_url.startswith("https://")
+
+    @property
+    def mail_server(self) -> MailServer | None:
+        """Return where mail goes; not kept, since what is cached shows in `repr`."""
+        return (
+            parse_mail_server(self.smtp_url.get_secret_value().strip()) if self.smtp_url else None
+        )
+
+    @property
+    def mail_sender(self) -> str:
+        return self.mail_from or f"craftastic@{urlsplit(self.base_url).hostname or 'localhost'}"
 
     @cached_property
     def sqlalchemy_url(self) -> str:

@@ -134,7 +134,8 @@ class TerminalServer:
             for key, values in parse_qs(urlsplit(connection.request.path).query).items()
         }
         self.queries.append(query)
-        if query.get("token") not in self.valid:
+        given = connection.request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if given not in self.valid:
             await connection.close(1008, "Invalid authentication token")
             return
         if self.refuse is not None:

@@ -11,12 +11,14 @@ from craftastic.errors import (
     Forbidden,
     InternalError,
     InvalidInput,
+    Misdirected,
     NotConfigured,
     NotFound,
     RateLimited,
     TooLarge,
     Unauthenticated,
     Unavailable,
+    Unprocessable,
 )
 
 
@@ -33,6 +35,8 @@ ANSWERS: dict[type[CraftasticError], Answer] = {
     NotFound: Answer(404, 1008, 4),
     Conflict: Answer(409, 1008, 5),
     TooLarge: Answer(413, 1009, 2),
+    Misdirected: Answer(421, 1008, 2),
+    Unprocessable: Answer(422, 1008, 2),
     RateLimited: Answer(429, 1013, 6),
     NotConfigured: Answer(501, 1011, 7),
     Unavailable: Answer(503, 1013, 7),

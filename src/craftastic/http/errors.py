@@ -22,7 +22,6 @@ from craftastic.errors import (
     InternalError,
     InvalidInput,
     NotFound,
-    RateLimited,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -124,8 +123,9 @@ def install(app: FastAPI) -> None:
 
 
 def _headers(error: CraftasticError) -> dict[str, str]:
-    if isinstance(error, RateLimited):
-        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    retry_after_s: float | None = getattr(error, "retry_after_s", None)
+    if retry_after_s is not None:
+        return {"Retry-After": str(max(1, math.ceil(retry_after_s)))}
     if isinstance(error, Unavailable):
         return {"Retry-After": str(RETRY_AFTER_S)}
     if isinstance(error, Unauthenticated):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import anyio
 import structlog
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from craftastic.clock import Clock, SystemClock
 from craftastic.errors import CraftasticError
@@ -22,6 +22,10 @@ Check = Callable[[], Awaitable[object]]
 CHECK_TIMEOUT_S = 5.0
 ANSWER_TTL_S = 1.0
 OK = "ok"
+NOT_READY: dict[str, Any] = {
+    "description": "Not ready; `checks` tells why",
+    "content": {"application/json": {"schema": {}}},
+}
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -78,7 +82,7 @@ def build_router(metrics: Metrics, readiness: Readiness) -> APIRouter:
         """Tell that the process is alive; nothing else is looked at."""
         return {"status": OK}
 
-    @router.get("/readyz", tags=["operation"])
+    @router.get("/readyz", tags=["operation"], responses={503: NOT_READY})
     async def readyz() -> JSONResponse:
         """Tell whether requests can be served; 503 with the reasons when not."""
         outcomes = await readiness.ask()
@@ -86,7 +90,7 @@ def build_router(metrics: Metrics, readiness: Readiness) -> APIRouter:
         body = {"status": OK if ready else "unavailable", "checks": outcomes}
         return JSONResponse(body, 200 if ready else 503)
 
-    @router.get("/metrics", tags=["operation"])
+    @router.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
     async def show_metrics() -> Response:
         """Return the server's numbers in Prometheus's text form."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)

@@ -19,6 +19,9 @@ ABSENT = {
     "host_id": Absent("Git host not found", "GIT_HOST_NOT_FOUND"),
     "deployment_id": Absent("Deployment not found", "DEPLOYMENT_NOT_FOUND"),
     "user_id": Absent("User not found", "USER_NOT_FOUND"),
+    "token_id": Absent("Access token not found", "ACCESS_TOKEN_NOT_FOUND"),
+    "sign_in_id": Absent("Sign-in not found", "SIGN_IN_NOT_FOUND"),
+    "invitation_id": Absent("Invitation not found", "INVITATION_NOT_FOUND"),
 }
 """What a path parameter's absence is called, by the parameter's name; routes that declare a
 parameter as `UUID` get it for malformed ids without doing anything."""

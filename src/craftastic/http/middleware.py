@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import cast
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from craftastic.errors import CraftasticError, InvalidInput, TooLarge
+from craftastic.http.client import TrustedProxies
 from craftastic.http.errors import (
     EMPTY_JSON,
     REQUEST_ID,
@@ -23,7 +25,9 @@ from craftastic.http.errors import (
     respond,
     respond_framework,
 )
+from craftastic.http.hosts import ANY, AllowedHosts
 from craftastic.http.paths import SegmentPaths, shown_path
+from craftastic.http.static import HSTS
 from craftastic.metrics import Metrics
 
 log = structlog.stdlib.get_logger(__name__)
@@ -51,7 +55,10 @@ def install(
     *,
     metrics: Metrics,
     max_body_bytes: int,
-    cors_origins: tuple[str, ...] = (),
+    cors_origins: Sequence[str] = (),
+    host_names: Sequence[str] = (ANY,),
+    trusted_proxies: Sequence[str] = (),
+    https: bool = False,
 ) -> None:
     """Put the edge around an app; call it once, after nothing in particular.
 
@@ -60,27 +67,64 @@ def install(
         metrics: Where requests are counted.
         max_body_bytes: Longer request bodies are refused with 413.
         cors_origins: Origins whose pages may read answers; none by default.
+        host_names: Names that requests may be for; all by default.
+        trusted_proxies: Addresses and networks whose forwarded headers count; none by default.
+        https: Whether browsers reach the server by https, and are told to insist on it.
     """
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     app.add_middleware(SegmentPaths)
     if cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            OtherOrigins,
             allow_origins=list(cors_origins),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
-            expose_headers=["X-Request-Id", "Retry-After"],
+            allow_headers=[
+                *("Authorization", "Content-Type", "X-Request-Id"),
+                *("Idempotency-Key", "Last-Event-ID"),
+            ],
+            expose_headers=["X-Request-Id", "Retry-After", "Idempotent-Replayed"],
         )
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(AllowedHosts, names=host_names)
+    app.add_middleware(RequestContext, metrics=metrics, https=https)
+    if trusted_proxies:
+        app.add_middleware(TrustedProxies, proxies=trusted_proxies)
+
+
+class OriginRefused(InvalidInput):
+    """A page of an origin that may not asked what it may do."""
+
+    code = "ORIGIN_REFUSED"
+
+
+class OtherOrigins(CORSMiddleware):
+    """Lets the pages of named origins in; refuses in the form of all errors."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = Headers(scope=scope)
+        if (
+            scope["type"] != "http"
+            or scope["method"] != "OPTIONS"
+            or "origin" not in asked
+            or "access-control-request-method" not in asked
+        ):
+            await super().__call__(scope, receive, send)
+            return
+        answer = self.preflight_response(asked)
+        if answer.status_code != HTTPStatus.OK:
+            vary = answer.headers["Vary"]
+            answer = respond(scope, OriginRefused("Pages of that origin may not ask for this"))
+            answer.headers["Vary"] = vary
+        await answer(scope, receive, send)
 
 
 class RequestContext:
     """Gives a request its id, answers its bugs, secures, counts and logs its answer."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, https: bool = False) -> None:
         self.app = app
         self.metrics = metrics
+        self.headers = SECURITY_HEADERS | ({"Strict-Transport-Security": HSTS} if https else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -89,15 +133,16 @@ class RequestContext:
         request_id = _request_id(scope)
         scope[REQUEST_ID] = request_id
         with bound_contextvars(request_id=request_id):
-            await _Exchange(self.app, self.metrics, scope, request_id).run(receive, send)
+            await _Exchange(self, scope, request_id).run(receive, send)
 
 
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, scope: Scope, request_id: str) -> None:
-        self.app = app
-        self.metrics = metrics
+    def __init__(self, edge: RequestContext, scope: Scope, request_id: str) -> None:
+        self.app = edge.app
+        self.metrics = edge.metrics
+        self.headers = edge.headers
         self.scope = scope
         self.request_id = request_id
         self.is_http = scope["type"] == "http"
@@ -171,7 +216,7 @@ class _Exchange:
 
     def _secure(self, headers: MutableHeaders) -> None:
         headers["X-Request-Id"] = self.request_id
-        for name, value in SECURITY_HEADERS.items():
+        for name, value in self.headers.items():
             headers.setdefault(name, value)
         if self.scope["path"].startswith("/api/"):
             headers.setdefault("Cache-Control", "no-store")

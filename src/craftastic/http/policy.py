@@ -15,7 +15,11 @@ class Policy(StrEnum):
     SELF_CHECKED = "self-checked"
     """A WebSocket route that authenticates by itself, since refusals are close frames."""
     USER = "user"
+    """Any user; with a read-only access token only what changes nothing (GET and HEAD)."""
+    SIGNED_IN = "signed-in"
+    """A user who has signed in: no access token, which is handed to programs, passes."""
     ADMIN = "admin"
+    """An administrator who has signed in."""
 
 
 STRICTNESS = {policy: rank for rank, policy in enumerate(Policy)}
@@ -55,13 +59,14 @@ def policy_of(route: Any) -> Policy | None:
         return None
     found = [
         policy
-        for call in _calls(dependant)
+        for call in calls(dependant)
         if (policy := getattr(call, "__craftastic_policy__", None)) is not None
     ]
     return max(found, key=STRICTNESS.__getitem__, default=None)
 
 
-def _calls(dependant: Dependant) -> Iterator[Any]:
+def calls(dependant: Dependant) -> Iterator[Any]:
+    """Give everything that a route calls: itself, and what it depends on."""
     yield dependant.call
     for child in dependant.dependencies:
-        yield from _calls(child)
+        yield from calls(child)

@@ -155,9 +155,7 @@ class Site:
         asset = self.assets.get(f"{LITE}{INDEX}" if path == f"{LITE}/" else path)
         if asset is not None:
             return self._answer(asset, asked, scope["method"])
-        # Whoever asks for a page gets the page, which knows its own addresses. A script that is
-        # not there any more must not become one.
-        if "text/html" not in asked.get("accept", "") or path.startswith((HASHED, f"{LITE}/")):
+        if not _asks_for_the_page(path, asked):
             return None
         page = self.assets.get(INDEX)
         if page is None:
@@ -207,6 +205,18 @@ def _may_be_a_page(scope: Scope) -> bool:
         return False
     path: str = scope["path"]
     return path != "/api" and not path.startswith("/api/")
+
+
+def _asks_for_the_page(path: str, asked: Headers) -> bool:
+    """Tell whether an address that is no file's is answered with the page, which knows its own.
+
+    The server's bare address shows it to everybody: who types that into some tool wants to see
+    whether the server is there. Elsewhere only those get it that read pages, and a script that is
+    not there any more must not become one.
+    """
+    if path == "/":
+        return True
+    return "text/html" in asked.get("accept", "") and not path.startswith((HASHED, f"{LITE}/"))
 
 
 def content_policy(host: str) -> str:

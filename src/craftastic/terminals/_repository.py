@@ -1,4 +1,4 @@
-"""Leases of pane pipes: which server process holds a session's. Private to this package."""
+"""Leases of pane pipes, and tickets of terminals. Private to this package."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import CursorResult, String, delete, or_, select, update
+from sqlalchemy import CursorResult, ForeignKey, String, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -27,6 +27,49 @@ class TerminalLease(Base):
     holder: Mapped[str] = mapped_column(String(64))
     fence: Mapped[int] = mapped_column(default=1)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class TerminalTicket(Base):
+    """The right to open one session's terminal once, within seconds; only its hash is kept.
+
+    It is worth what its caller's sign-in, or access token, is worth when it is used.
+    """
+
+    __tablename__ = "terminal_tickets"
+
+    ticket_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    # No foreign keys: the row lives for seconds, and what it names may end before it.
+    session_id: Mapped[UUID]
+    sign_in_id: Mapped[UUID]
+    token_version: Mapped[int | None]
+    scope: Mapped[str] = mapped_column(String(16))
+    origin_hash: Mapped[str | None] = mapped_column(String(64))
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TicketRepository:
+    tx: Transaction
+
+    async def count(self, user_id: UUID) -> int:
+        count = select(func.count()).where(TerminalTicket.user_id == user_id)
+        return await self.tx.scalar(count) or 0
+
+    async def add(self, ticket: TerminalTicket) -> None:
+        self.tx.add(ticket)
+        await self.tx.flush()
+
+    async def take(self, ticket_hash: str) -> TerminalTicket | None:
+        """Return a ticket and forget it; of many at once exactly one gets it."""
+        return await self.tx.scalar(
+            delete(TerminalTicket)
+            .where(TerminalTicket.ticket_hash == ticket_hash)
+            .returning(TerminalTicket)
+        )
+
+    async def forget_expired(self, now: datetime) -> None:
+        await self.tx.execute(delete(TerminalTicket).where(TerminalTicket.expires_at <= now))
 
 
 @dataclass(frozen=True, slots=True)

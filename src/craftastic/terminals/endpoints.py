@@ -1,22 +1,27 @@
-"""The terminal's WebSocket."""
+"""The terminal's WebSocket, and the tickets that open it."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from itertools import pairwise
+from typing import Annotated
 from uuid import UUID
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Request
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from craftastic.accounts.current_user import CurrentUser
 from craftastic.accounts.service import Caller
 from craftastic.errors import CraftasticError, NotFound, Unauthenticated
 from craftastic.http.answers import answer_for
+from craftastic.http.hosts import origin_allowed
 from craftastic.http.policy import SELF_CHECKED
+from craftastic.http.wire import Wire
 from craftastic.terminals import _protocol as protocol
+from craftastic.terminals._tickets import TICKET_TTL_S
 from craftastic.terminals._viewer import Ended, Role
 from craftastic.terminals.service import Terminal, TerminalService
 
@@ -25,7 +30,8 @@ log = structlog.get_logger(__name__)
 
 EARLY_FRAMES = 64
 """Frames that are kept while the attach goes on; more wait in the connection itself."""
-SIGN_IN_CHECK_S = 4.0
+SIGN_IN_CHECK_S = 1.0
+"""What is known of a sign-in may be some seconds old itself; both together stay below five."""
 FIRST_SIZE_S = 0.25
 """A first snapshot of the viewer's own size is worth this wait."""
 FIRST_SHOWN_S = 3.0
@@ -39,6 +45,8 @@ connection itself."""
 INPUT_BYTES_PER_S = 1 << 20
 INPUT_BURST = 2 << 20
 MAX_REASON_BYTES = 120
+BEARER = "bearer"
+"""Offered as a subprotocol, it is followed by the access token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +65,43 @@ TOO_BIG = Close(1009, "Message too big")
 TOO_MANY_BAD = Close(1008, "Too many frames that could not be understood")
 STALLED = Close(1013, "The terminal was not read for too long; connect again")
 BAD_TOKEN = Close(1008, "Invalid authentication token")
+BAD_TICKET = Close(1008, "Invalid authentication ticket")
+READ_ONLY = Close(1008, "Not allowed: this access token may only read")
 NO_ENVIRONMENT = Close(1008, "Environment ID required")
 NO_SESSION = Close(1008, "Session not found")
 BAD_ORIGIN = Close(1008, "Origin not allowed")
+
+
+class NewTicket(Wire):
+    session_id: UUID
+
+
+class TicketView(Wire):
+    ticket: str
+    expires_in_ms: int
+
+
+@router.post("/api/terminal/ticket", tags=["terminals"])
+async def create_ticket(
+    body: NewTicket,
+    caller: CurrentUser,
+    request: Request,
+    origin: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> TicketView:
+    """Get a ticket for `?ticket=` of one terminal's WebSocket: good once, and for 30 seconds."""
+    service: TerminalService = request.state.terminals
+    ticket = await service.issue_ticket(caller, body.session_id, origin)
+    return TicketView(ticket=ticket, expires_in_ms=int(TICKET_TTL_S * 1000))
 
 
 @router.websocket("/api/terminal/ws/{session_id}", dependencies=[SELF_CHECKED])
 async def terminal(socket: WebSocket, session_id: str) -> None:
     """Attach to a session's terminal; refusals are close frames (docs: terminal-protocol)."""
     service: TerminalService = socket.state.terminals
-    wants_v2 = protocol.V2 in socket.scope.get("subprotocols", ())
-    await socket.accept(subprotocol=protocol.V2 if wants_v2 else None)
-    codec = protocol.BinaryCodec() if wants_v2 else protocol.JsonCodec()
+    offered = socket.scope.get("subprotocols", ())
+    chosen = next((one for one in (protocol.V2, BEARER) if one in offered), None)
+    await socket.accept(subprotocol=chosen)
+    codec = protocol.BinaryCodec() if chosen == protocol.V2 else protocol.JsonCodec()
     connection = Connection(socket, service, codec)
     close = await connection.run(session_id)
     await connection.close(close)
@@ -132,15 +165,13 @@ class Connection:
         frames: MemoryObjectReceiveStream[protocol.Message],
     ) -> Close:
         query = self.socket.query_params
-        if not query.get("token"):
-            return SIGNED_OUT
-        try:
-            caller = await self.service.accounts.authenticate(query["token"])
-        except Unauthenticated:
-            return BAD_TOKEN
+        session = _uuid(session_id)
+        caller = await self._caller(session)
+        if isinstance(caller, Close):
+            return caller
         if not query.get("environmentId"):
             return NO_ENVIRONMENT
-        environment, session = _uuid(query["environmentId"]), _uuid(session_id)
+        environment = _uuid(query["environmentId"])
         if environment is None or session is None:
             return NO_SESSION
         await self.service.look_up(caller, environment, session)
@@ -162,6 +193,31 @@ class Connection:
             ):
                 tasks.start_soon(self._first, tasks, part)
             return await self._obey(attached, frames)
+
+    async def _caller(self, session_id: UUID | None) -> Caller | Close:
+        """Return who connects: by ticket, or by access token in any of its three places."""
+        ticket, token = self.socket.query_params.get("ticket"), self._token()
+        if not ticket and not token:
+            return SIGNED_OUT
+        try:
+            if ticket:
+                origin = self.socket.headers.get("origin")
+                caller = await self.service.redeem_ticket(ticket, session_id, origin)
+            else:
+                caller = await self.service.accounts.authenticate(token)
+        except Unauthenticated:
+            return BAD_TICKET if ticket else BAD_TOKEN
+        return READ_ONLY if caller.scope == "read" else caller
+
+    def _token(self) -> str:
+        """Return the access token: of the query, of the header, or offered as a subprotocol."""
+        if token := self.socket.query_params.get("token"):
+            return token
+        scheme, _, token = self.socket.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == BEARER:
+            return token.strip()
+        offered: list[str] = self.socket.scope.get("subprotocols", [])
+        return next((token for name, token in pairwise(offered) if name == BEARER), "")
 
     async def _receive(
         self, tasks: TaskGroup, frames: MemoryObjectSendStream[protocol.Message]
@@ -277,18 +333,8 @@ class Connection:
             await anyio.sleep_forever()
 
     def _origin_allowed(self) -> bool:
-        """Browsers say where a page is from; what says nothing is no browser."""
-        origin = self.socket.headers.get("origin")
-        if not origin:
-            return True
         settings = self.service.settings
-        allowed = settings.cors_origin or (settings.base_url,)
-        if origin.rstrip("/") in {one.rstrip("/") for one in allowed}:
-            return True
-        try:
-            return urlsplit(origin).netloc == self.socket.headers.get("host")
-        except ValueError:
-            return False
+        return origin_allowed(self.socket.headers, (*settings.cors_origin, settings.base_url))
 
 
 def _just(close: Close) -> Callable[[], Awaitable[Close]]:

@@ -20,6 +20,7 @@ from craftastic.settings import Settings
 from craftastic.terminals._hub import Hub
 from craftastic.terminals._leases import Leases, PipeLease
 from craftastic.terminals._pane import attach_command
+from craftastic.terminals._tickets import BadTicket, Tickets
 from craftastic.terminals._viewer import Ended, Role, Viewer
 from craftastic.tmux.service import TmuxService
 
@@ -171,6 +172,10 @@ class TerminalService:
     def tmux(self) -> TmuxService:
         return TmuxService(self.runtimes, self.settings.terminal_history_lines, self.run_dir)
 
+    @property
+    def tickets(self) -> Tickets:
+        return Tickets(self.database, self.clock)
+
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Own the hubs; at the end they let go of their panes, and the sessions go on."""
@@ -209,6 +214,32 @@ class TerminalService:
         if session.environment_id != environment_id:
             raise SessionNotFound("Session not found")
         return session, environment
+
+    async def issue_ticket(self, caller: Caller, session_id: UUID, origin: str | None) -> str:
+        """Return what opens the caller's session's terminal once, within 30 seconds.
+
+        Raises:
+            SessionNotFound: It is absent or somebody else's.
+            TooManyTickets: The caller has too many that are unused.
+        """
+        try:
+            await self.sessions.get_owned(caller.user_id, session_id)
+        except NotFound as error:
+            raise SessionNotFound("Session not found") from error
+        return await self.tickets.issue(caller, session_id, origin)
+
+    async def redeem_ticket(
+        self, ticket: str, session_id: UUID | None, origin: str | None
+    ) -> Caller:
+        """Return who a ticket is of, and use it up.
+
+        Raises:
+            BadTicket: It is no good, or the sign-in that it was made with has ended.
+        """
+        caller = await self.tickets.redeem(ticket, session_id, origin)
+        if not await self.accounts.still_signed_in(caller):
+            raise BadTicket("Invalid authentication ticket")
+        return caller
 
     @asynccontextmanager
     async def attach(

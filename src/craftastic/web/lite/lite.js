@@ -165,8 +165,8 @@ function take(place, { data }) {
   terminal.write(bytes, () => acknowledge(at));
 }
 
-function connect(place, token) {
-  const query = new URLSearchParams({ environmentId: place.environment, token });
+function connect(place, ticket) {
+  const query = new URLSearchParams({ environmentId: place.environment, ticket });
   if (place.stream) for (const name of ['stream', 'seen']) query.set(name, place[name]);
   const from = location.origin.replace(/^http/, 'ws');
   socket = new WebSocket(`${from}/api/terminal/ws/${place.session}?${query}`, 'craftastic.v2');
@@ -176,6 +176,19 @@ function connect(place, token) {
     socket.onmessage = (event) => { if (place === attached) take(place, event); };
     socket.onclose = done;
   });
+}
+
+// One connection, from its ticket (good once, for some seconds: addresses get into logs) to its end.
+async function once(place) {
+  if (!signIn()) return { code: 401 };
+  try {
+    const { ticket } = await api('POST', '/api/terminal/ticket', { sessionId: place.session });
+    if (attached !== place) return {};
+    return await connect(place, ticket);
+  } catch (error) {
+    const final = [400, 403, 404].includes(error.status);
+    return { code: final ? 1008 : error.status, reason: error.message };
+  }
 }
 
 // Comes back by itself, from the byte it had, until the program or the sign-in ends.
@@ -188,14 +201,11 @@ async function attach(environment, session) {
   fit.fit();
   terminal.focus();
   while (attached === place) {
-    const token = signIn()?.accessToken;
-    if (!token) return route();
-    const { code, reason } = await connect(place, token);
+    const { code, reason } = await once(place);
     if (attached !== place) return;
+    if (code === 401) return route();
     if (code === 1000) return say(`${reason || 'The terminal has ended'}.`);
-    if (code === 1008 && /authentication/i.test(reason)) {
-      try { await refresh(token); } catch (error) { if (error.status === 401) return route(); }
-    } else if (code === 1008) return say(reason);
+    if (code === 1008 && !/authentication/i.test(reason)) return say(reason);
     place.tries += 1;
     say(reason ? `${reason}. Reconnecting …` : 'Reconnecting …');
     await Promise.race([wait(Math.min(8000, 250 * 2 ** place.tries)), new Promise((now) => { place.now = now; })]);

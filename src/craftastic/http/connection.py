@@ -1,0 +1,120 @@
+"""What is settled before a request exists: broken HTTP, endless headers, clients that say nothing.
+
+Everything after that is an ASGI application's, and answers in `errors.py`'s forms; the answers
+here are made by hand to look the same.
+"""
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import ClassVar, cast
+from uuid import uuid4
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from craftastic.http.middleware import SECURITY_HEADERS
+
+MAX_HEAD_BYTES = 64 << 10
+"""More of a head may come in one read; what is read after that is refused."""
+HEAD_TIMEOUT_S = 30.0
+
+REFUSALS = {
+    HTTPStatus.BAD_REQUEST: ("BROKEN_REQUEST", "What was sent is not HTTP/1.1"),
+    HTTPStatus.REQUEST_TIMEOUT: ("REQUEST_TIMEOUT", "The request did not come in time"),
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
+        "HEADERS_TOO_LARGE",
+        "The request's address and headers are too large",
+    ),
+}
+
+
+class HttpConnection(HttpToolsProtocol):
+    """One connection to the API, whose requests' heads are bounded in size and in time."""
+
+    head_timeout_s: ClassVar[float] = HEAD_TIMEOUT_S
+    head_bytes = 0
+    head_timer: asyncio.TimerHandle | None = None
+    """Runs while the address and headers of a request are awaited."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn has it
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._have_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.head_timer is None and not self._is_answering():
+            self._expect_head()
+        if self.head_timer is not None:
+            self.head_bytes += len(data)
+        super().data_received(data)
+        if self.head_timer is not None and self.head_bytes > MAX_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self.head_timer is None:  # it came right behind another request
+            self._expect_head()
+            self.head_bytes = 1  # of it at least
+
+    def on_headers_complete(self) -> None:
+        self._have_head()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(HTTPStatus.BAD_REQUEST)
+
+    def _expect_head(self) -> None:
+        self._have_head()
+        self.head_timer = self.loop.call_later(self.head_timeout_s, self._give_up)
+
+    def _have_head(self) -> None:
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+        self.head_bytes = 0
+
+    def _is_answering(self) -> bool:
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        return cycle is not None and not cycle.response_complete
+
+    def _give_up(self) -> None:
+        if self.head_bytes:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        self._have_head()
+        if self.transport.is_closing():
+            return
+        if not self._is_answering():  # else it would become a part of that answer
+            self.transport.write(_answer(status))
+        self.transport.close()
+
+
+def _answer(status: HTTPStatus) -> bytes:
+    code, message = REFUSALS[status]
+    request_id = str(uuid4())
+    body = json.dumps(
+        {
+            "error": status.phrase,
+            "message": message,
+            "statusCode": status.value,
+            "code": code,
+            "requestId": request_id,
+        }
+    ).encode()
+    headers = {
+        **SECURITY_HEADERS,
+        "X-Request-Id": request_id,
+        "Cache-Control": "no-store",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+    }
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
