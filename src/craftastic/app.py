@@ -9,11 +9,19 @@ from typing import TypedDict
 
 import anyio
 import structlog
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from craftastic import __version__
+from craftastic.access_tokens import endpoints as access_tokens_endpoints
+from craftastic.access_tokens.service import AccessTokenService
 from craftastic.accounts import endpoints as accounts_endpoints
+from craftastic.accounts import sign_in_endpoints
 from craftastic.accounts.service import AccountService, access_tokens
+from craftastic.accounts.sign_ins import SignInService
+from craftastic.activity import endpoints as activity_endpoints
+from craftastic.activity.service import ActivityService
+from craftastic.admin import endpoints as admin_endpoints
+from craftastic.admin.service import AdminService
 from craftastic.audit.service import AuditService
 from craftastic.clock import SystemClock
 from craftastic.credentials.service import CredentialService, has_secrets
@@ -34,7 +42,10 @@ from craftastic.github import endpoints as github_endpoints
 from craftastic.github.service import GitHubService, open_client
 from craftastic.http import errors as http_errors
 from craftastic.http import health, middleware, static
+from craftastic.idempotency.once import KeptAnswers, refuse_key
+from craftastic.idempotency.service import IdempotencyService
 from craftastic.keys import Keys, load_keys
+from craftastic.mail.service import MailService
 from craftastic.metrics import Metrics
 from craftastic.migrations import runner
 from craftastic.pushes import endpoints as pushes_endpoints
@@ -46,6 +57,7 @@ from craftastic.runtimes.registry import Runtimes, build_runtimes
 from craftastic.runtimes.self_test import self_test
 from craftastic.sessions import endpoints as sessions_endpoints
 from craftastic.sessions.service import SessionLists, SessionService
+from craftastic.sessions.watching import SessionWatches
 from craftastic.settings import Settings, load_settings
 from craftastic.terminals import endpoints as terminals_endpoints
 from craftastic.terminals.service import TerminalService
@@ -71,12 +83,17 @@ class State(TypedDict):
     settings: Settings
     metrics: Metrics
     accounts: AccountService
+    access_tokens: AccessTokenService
+    sign_ins: SignInService
+    admin: AdminService
+    activity: ActivityService
     environments: EnvironmentService
     variables: VariableService
     git_hosts: GitHostService
     github: GitHubService
     pushes: PushService
     git: GitService
+    idempotency: IdempotencyService
     sessions: SessionService
     terminals: TerminalService
     events: EventService
@@ -112,17 +129,26 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(refuse_key)],
     )
     http_errors.install(app)
+    app.add_middleware(KeptAnswers)
     middleware.install(
         app,
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
         cors_origins=settings.cors_origin,
+        host_names=settings.host_names,
+        trusted_proxies=settings.trusted_proxies,
+        https=settings.https,
     )
     app.include_router(health.build_router(metrics, readiness))
     for router in (
         accounts_endpoints.router,
+        sign_in_endpoints.router,
+        access_tokens_endpoints.router,
+        admin_endpoints.router,
+        activity_endpoints.router,
         events_endpoints.router,
         environments_endpoints.router,
         container_endpoints.router,
@@ -137,9 +163,7 @@ def build_app(
     ):
         app.include_router(router)
     # Behind the routes: a wrong method of a route stays one, and no page hides a route.
-    app.router.default = static.Site(
-        app.router.not_found, https=settings.base_url.startswith("https://")
-    )
+    app.router.default = static.Site(app.router.not_found, https=settings.https)
     return app
 
 
@@ -168,15 +192,9 @@ async def running(
         await credentials.tell_missing_keys()
         runtimes = await make_runtimes(settings, keys.instance)
         stack.push_async_callback(runtimes.close)
-        accounts = AccountService(
-            database,
-            clock,
-            access_tokens(keys.jwt_secret, settings.access_token_ttl_s),
-            settings.keys_dir,
-            registration=settings.registration,
-            single_user=lambda: _only_one_user(runtimes),
-            refresh_ttl_s=settings.refresh_token_ttl_s,
-        )
+        mail = MailService(settings, clock)
+        personal = AccessTokenService(database, audit, clock)
+        accounts = _accounts(settings, keys, mail, personal, lambda: runtimes.only_one_user)
         worktrees = WorktreeService(
             runtimes, settings.gateway_port, clone_timeout_s=settings.git_timeout_s
         )
@@ -216,13 +234,18 @@ async def running(
             masker_for=variables.masker,
         )
         terminals = TerminalService(database, runtimes, sessions, accounts, clock, settings)
-        events = EventService(database, accounts, settings.event_retention_s)
+        idempotency = IdempotencyService(database, clock)
+        watches = SessionWatches(sessions)
+        events = EventService(
+            database, accounts, settings.event_retention_s, watch=watches.watching
+        )
         reconcile = ReconcileService(
             [
                 *standard_reconcilers(environments, sessions, settings.reconcile_interval_s),
-                Reconciler("accounts", _forget_expired(accounts), FORGET_INTERVAL_S),
+                Reconciler("accounts", _forget_expired(accounts, personal), FORGET_INTERVAL_S),
                 Reconciler("events", events.forget, EVENTS_INTERVAL_S),
                 Reconciler("github", github.reconcile, GITHUB_INTERVAL_S),
+                Reconciler("idempotency", idempotency.forget_expired, FORGET_INTERVAL_S),
                 Reconciler("variables", variables.forget_ownerless, FORGET_INTERVAL_S),
             ],
             clock,
@@ -231,32 +254,72 @@ async def running(
         readiness.add("runtime", lambda: _runtime_answers(runtimes))
         listener = _gateway_listener(stack, settings, environments, git_hosts, pushes)
 
-        background = await stack.enter_async_context(anyio.create_task_group())
-        stack.callback(background.cancel_scope.cancel)
-        stack.callback(listener.stop)
-        for runtime in await _runtimes_in_use(runtimes, environments):
-            background.start_soon(listener.serve, runtime, background)
-            background.start_soon(_prepare, runtimes, runtime, settings)
+        await _serve_sandboxes(stack, listener, runtimes, environments, settings)
         await sessions.forget_viewers()
-        for one in (events, environments, terminals, reconcile):
+        for one in (mail, idempotency, watches, events, environments, terminals, reconcile):
             await stack.enter_async_context(one.running())
         await _announce(settings, accounts)
         yield State(
             settings=settings,
             metrics=metrics,
             accounts=accounts,
+            access_tokens=personal,
+            sign_ins=SignInService(accounts, audit),
+            admin=AdminService(accounts, personal, audit),
+            activity=ActivityService(database, audit),
             environments=environments,
             variables=variables,
             git_hosts=git_hosts,
             github=github,
             pushes=pushes,
             git=git,
+            idempotency=idempotency,
             sessions=sessions,
             terminals=terminals,
             events=events,
             reconcile=reconcile,
             runtimes=runtimes,
         )
+
+
+async def _serve_sandboxes(
+    stack: AsyncExitStack,
+    listener: GatewayListener,
+    runtimes: Runtimes,
+    environments: EnvironmentService,
+    settings: Settings,
+) -> None:
+    """Prepare each runtime that is in use, and listen for its sandboxes, until the stack ends."""
+    background = await stack.enter_async_context(anyio.create_task_group())
+    stack.callback(background.cancel_scope.cancel)
+    stack.callback(listener.stop)
+    for runtime in await _runtimes_in_use(runtimes, environments):
+        background.start_soon(listener.serve, runtime, background)
+        background.start_soon(_prepare, runtimes, runtime, settings)
+
+
+def _accounts(
+    settings: Settings,
+    keys: Keys,
+    mail: MailService,
+    personal: AccessTokenService,
+    only_one_user: Callable[[], str | None],
+) -> AccountService:
+    return AccountService(
+        personal.database,
+        personal.clock,
+        access_tokens(keys.jwt_secret, settings.access_token_ttl_s),
+        settings.keys_dir,
+        registration=settings.registration,
+        single_user=only_one_user,
+        refresh_ttl_s=settings.refresh_token_ttl_s,
+        mail=mail,
+        audit=personal.audit,
+        base_url=settings.base_url,
+        require_verified_email=settings.require_verified_email,
+        attempts_per_minute=settings.sign_in_attempts_per_minute,
+        personal=personal,
+    )
 
 
 def _gateway_listener(
@@ -307,15 +370,6 @@ def _load_keys(settings: Settings, make_encryption_key: bool) -> Keys:
     )
 
 
-def _only_one_user(runtimes: Runtimes) -> str | None:
-    if getattr(runtimes.default, "single_user", False):
-        return (
-            "Sandboxes of this server cannot be kept apart by user: it does not run as root and "
-            "has no Docker, so it serves one person."
-        )
-    return None
-
-
 async def _runtime_answers(runtimes: Runtimes) -> None:
     runtime = runtimes.default
     if runtime.name in runtimes.refused:
@@ -348,9 +402,10 @@ async def _prepare(runtimes: Runtimes, runtime: Runtime, settings: Settings) -> 
         log.error("sandboxes do not work: none is made", runtime=runtime.name, reason=reason)
 
 
-def _forget_expired(accounts: AccountService) -> Step:
+def _forget_expired(accounts: AccountService, personal: AccessTokenService) -> Step:
     async def step() -> None:
         await accounts.forget_expired()
+        await personal.forget_expired()
 
     return step
 
@@ -365,4 +420,9 @@ async def _announce(settings: Settings, accounts: AccountService) -> None:
         )
         if sys.stderr.isatty():  # a person is looking; a log that is kept must not hold it
             print(f"\n  One-time token of the first account: {token}\n", file=sys.stderr)  # noqa: T201
+    if "*" in settings.allowed_hosts or "*" in settings.cors_origin:
+        log.warning(
+            "any name, or any page, may reach this server: name them instead of *",
+            settings="CRAFTASTIC_ALLOWED_HOSTS, CORS_ORIGIN",
+        )
     log.info("serving", url=settings.base_url, data_dir=str(settings.data_dir))

@@ -1,5 +1,6 @@
 """Imports every repository so `Base.metadata` is complete; the migrations read it from here."""
 
+from craftastic.access_tokens import _repository as access_tokens
 from craftastic.accounts import _repository as accounts
 from craftastic.audit import _repository as audit
 from craftastic.credentials import _repository as credentials
@@ -8,6 +9,7 @@ from craftastic.environments import _repository as environments
 from craftastic.events import _repository as events
 from craftastic.githosts import _repository as githosts
 from craftastic.github import _repository as github
+from craftastic.idempotency import _repository as idempotency
 from craftastic.pushes import _repository as pushes
 from craftastic.sessions import _repository as sessions
 from craftastic.terminals import _repository as terminals
@@ -15,6 +17,7 @@ from craftastic.variables import _repository as variables
 
 TABLES = (
     accounts,
+    access_tokens,
     events,
     audit,
     credentials,
@@ -25,5 +28,6 @@ TABLES = (
     sessions,
     pushes,
     terminals,
+    idempotency,
 )
 METADATA = Base.metadata

@@ -46,6 +46,9 @@ class Accounts:
         user_id = UserId(UUID(rest))
         return Caller(user_id, "a@example.com", "a", True, name == "admin", uuid4())
 
+    def insist_on_verified(self, caller: Caller) -> None:
+        pass
+
 
 @pytest.fixture
 async def runtime(tmp_path: Path) -> AsyncIterator[GitRuntime]:

@@ -32,6 +32,9 @@ class Accounts:
     async def authenticate(self, token: str) -> Caller:
         return Caller(UserId(UUID(token)), "a@example.com", "a", True, False, uuid4())
 
+    def insist_on_verified(self, caller: Caller) -> None:
+        pass
+
 
 @dataclass
 class Counter:

@@ -213,6 +213,22 @@ async def test_who_asks_for_no_page_gets_none_for_an_address_that_is_not_there(
         assert (answer.status_code, answer.json()["code"]) == (404, "ROUTE_NOT_FOUND"), path
 
 
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "", None])
+async def test_the_bare_address_shows_the_page_to_every_tool(
+    accept: str | None, client: httpx.AsyncClient
+) -> None:
+    for method in ("GET", "HEAD"):
+        request = client.build_request(method, "/")
+        request.headers.pop("accept")
+        if accept is not None:
+            request.headers["accept"] = accept
+        answer = await client.send(request)
+
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert ("the page" in answer.text) is (method == "GET")
+
+
 async def test_no_path_leads_out_of_the_page(folder: Path) -> None:
     async with serving(built(folder)) as url:
         port = int(url.rpartition(":")[2])

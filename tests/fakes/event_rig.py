@@ -143,14 +143,16 @@ class Reader:
 
 
 @asynccontextmanager
-async def following(url: str, token: str, last: str | None = None) -> AsyncGenerator[Reader]:
+async def following(
+    url: str, token: str, last: str | None = None, query: str = ""
+) -> AsyncGenerator[Reader]:
     """Open a stream; what it begins with is still to be read."""
     headers = {"Authorization": f"Bearer {token}"}
     if last is not None:
         headers["Last-Event-ID"] = last
     async with (
         httpx.AsyncClient(timeout=WAIT_S) as client,
-        client.stream("GET", f"{url}/api/events", headers=headers) as response,
+        client.stream("GET", f"{url}/api/events{query}", headers=headers) as response,
     ):
         assert response.status_code == 200, await response.aread()
         yield Reader(response, response.aiter_lines())

@@ -43,6 +43,9 @@ class Accounts:
             raise Unauthenticated("Unauthorized") from None
         return Caller(user_id, "a@example.com", "a", True, False, uuid4())
 
+    def insist_on_verified(self, caller: Caller) -> None:
+        pass
+
 
 @dataclass
 class Secrets:

@@ -115,6 +115,9 @@ class Accounts:
             raise Unauthenticated("Unauthorized") from None
         return Caller(user_id, "a@example.com", "a", True, False, user_id)
 
+    def insist_on_verified(self, caller: Caller) -> None:
+        pass
+
 
 @dataclass
 class Rig:

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 
@@ -24,6 +25,7 @@ def whole_settings(folder: Path, database_url: str, **more: object) -> Settings:
             "gateway_port": 0,
             "github_webhook_secret": "the-webhooks-own",
             "sandbox_self_test": False,  # commands in the memory runtime do nothing
+            "sign_in_attempts_per_minute": 100_000,  # all users of a test have one address
             **more,
         }
     )
@@ -31,10 +33,10 @@ def whole_settings(folder: Path, database_url: str, **more: object) -> Settings:
 
 @asynccontextmanager
 async def whole_app(
-    settings: Settings,
+    settings: Settings, runtime: MemoryRuntime | None = None
 ) -> AsyncGenerator[tuple[httpx.AsyncClient, MemoryRuntime]]:
     """Run the app as a server does, and give a client of it and its runtime."""
-    runtime = MemoryRuntime()
+    runtime = runtime or MemoryRuntime()
 
     def in_memory(_settings: Settings, _instance: str) -> Runtime:
         return runtime
@@ -48,32 +50,42 @@ async def whole_app(
 
 
 async def something_of_everything(
-    client: httpx.AsyncClient, owner: dict[str, str]
+    client: httpx.AsyncClient, owner: dict[str, str], name: str = "mine"
 ) -> dict[str, str]:
     """Make an environment with a session; return a value for each parameter of a path.
+
+    There is no sign-in and no invitation of the ids that are returned.
 
     Args:
         client: Of the app.
         owner: The headers of whoever gets it.
+        name: Of all that has one.
     """
     me = (await client.get("/api/auth/me", headers=owner)).json()["data"]["user"]
-    made = await client.post("/api/environments", json={"name": "mine"}, headers=owner)
+    made = await client.post("/api/environments", json={"name": name}, headers=owner)
     assert made.status_code == 200, made.text
     environment = made.json()
     session = await client.post(
-        "/api/sessions", json={"environmentId": environment["id"], "name": "mine"}, headers=owner
+        "/api/sessions", json={"environmentId": environment["id"], "name": name}, headers=owner
     )
     assert session.status_code == 200, session.text
     host = await client.put(
-        "/api/git/hosts", json={"origin": "https://git.example", "password": "x"}, headers=owner
+        "/api/git/hosts",
+        json={"origin": f"https://{name}.example", "password": "x"},
+        headers=owner,
     )
     assert host.status_code == 200, host.text
+    token = await client.post("/api/auth/tokens", json={"name": name}, headers=owner)
+    assert token.status_code == 200, token.text
     return {
         "user_id": me["id"],
         "environment_id": environment["id"],
         "session_id": session.json()["id"],
         "container_id": environment["containerId"],
         "host_id": host.json()["data"]["host"]["id"],
+        "token_id": token.json()["data"]["token"]["id"],
+        "sign_in_id": str(uuid4()),
+        "invitation_id": str(uuid4()),
         "name": "a",
         "branch": "b",
     }

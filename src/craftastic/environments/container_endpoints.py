@@ -16,6 +16,7 @@ from craftastic.environments.service import (
 )
 from craftastic.errors import Unavailable
 from craftastic.http.wire import Wire
+from craftastic.idempotency.once import ONCE
 
 router = APIRouter(prefix="/api/containers", tags=["containers"])
 
@@ -71,7 +72,7 @@ class Removed(Wire):
     success: Literal[True] = True
 
 
-@router.post("/create")
+@router.post("/create", dependencies=[ONCE])
 async def create_container(
     caller: CurrentUser, environments: Environments, body: NewContainer | None = None
 ) -> CreatedContainer:

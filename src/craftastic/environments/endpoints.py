@@ -18,6 +18,7 @@ from craftastic.environments.service import (
     suggestions,
 )
 from craftastic.http.wire import Wire, timestamp
+from craftastic.idempotency.once import ONCE
 
 router = APIRouter(prefix="/api/environments", tags=["environments"])
 
@@ -149,7 +150,7 @@ def _line(line: SessionLine) -> SessionLineView:
     return SessionLineView.model_validate(line)
 
 
-@router.post("")
+@router.post("", dependencies=[ONCE])
 async def create_environment(
     body: NewEnvironment, caller: CurrentUser, environments: Environments
 ) -> EnvironmentView:

@@ -8,8 +8,11 @@ from uuid import UUID
 import anyio
 
 from craftastic.errors import RateLimited
+from craftastic.events._protocol import body
 
 RETRY_S = 30.0
+MOST_PASSING = 500
+"""How many changes a stream that is not read keeps one by one."""
 
 
 class TooManyEventStreams(RateLimited):
@@ -23,10 +26,36 @@ class Follower:
     Attributes:
         changed: Set when there may be something new.
         seq: Number of the last event that it has.
+        passing: Bodies of what was noticed for it alone, in their order, and their types.
     """
 
     changed: anyio.Event = field(default_factory=anyio.Event)
     seq: int = 0
+    passing: dict[str, str] = field(default_factory=dict[str, str])
+
+    def tell(
+        self,
+        kind: str,
+        about: UUID,
+        *,
+        environment_id: UUID | None = None,
+        session_id: UUID | None = None,
+        job: str | None = None,
+    ) -> None:
+        """Tell this stream alone of a change that is no event in the database.
+
+        What the client has not taken yet is told once, however often it changed. Names of jobs
+        are the sandbox's to invent: where there are very many, it is told that some job changed.
+        """
+        if len(self.passing) >= MOST_PASSING:
+            job = None
+        self.passing[body(kind, about, environment_id, session_id, job)] = kind
+        self.changed.set()
+
+    def take_passing(self) -> dict[str, str]:
+        """Return what was noticed since the last time."""
+        taken, self.passing = self.passing, {}
+        return taken
 
 
 @dataclass(slots=True)

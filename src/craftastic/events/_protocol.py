@@ -5,7 +5,7 @@ Source: HTML Living Standard, section 9.2, "Server-sent events".
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from craftastic.events._repository import Event, Place
@@ -20,6 +20,7 @@ def body(
     about: UUID | str,
     environment_id: UUID | None = None,
     session_id: UUID | None = None,
+    job: str | None = None,
 ) -> str:
     """Return an event's data: which thing changed, never what it is now."""
     found: dict[str, str] = {"type": kind, "id": str(about)}
@@ -27,6 +28,8 @@ def body(
         found["environmentId"] = str(environment_id)
     if session_id is not None:
         found["sessionId"] = str(session_id)
+    if job is not None:
+        found["job"] = job
     return json.dumps(found, separators=(",", ":"))
 
 
@@ -51,6 +54,11 @@ def frames(events: Sequence[Event]) -> bytes:
     return b"".join(
         _id(one.place) + f"event: {one.type}\ndata: {one.body}\n\n".encode() for one in events
     )
+
+
+def passing(bodies: Mapping[str, str]) -> bytes:
+    """Return what has no place among the events, and so no id: nobody comes back for it."""
+    return b"".join(f"event: {kind}\ndata: {text}\n\n".encode() for text, kind in bodies.items())
 
 
 def parse_id(text: str) -> Place | None:

@@ -1,16 +1,18 @@
 """The stream of events: GET /api/events."""
 
+from collections.abc import Sequence
 from typing import Annotated
+from uuid import UUID
 
 import anyio
 import structlog
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from craftastic.accounts.current_user import CurrentUser
 from craftastic.accounts.service import Caller
-from craftastic.events.service import EventService, EventStream
+from craftastic.events.service import MOST_WATCHED_PER_STREAM, EventService, EventStream
 
 router = APIRouter(prefix="/api/events", tags=["events"])
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -40,10 +42,17 @@ async def follow(
     last_event_id: Annotated[
         str | None, Header(description="Id of the last event that the client has.")
     ] = None,
+    watch: Annotated[
+        Sequence[UUID],
+        Query(
+            max_length=MOST_WATCHED_PER_STREAM,
+            description="Sessions that the client shows: what happens in them is told as well.",
+        ),
+    ] = (),
 ) -> Response:
     """Follow what changes of the caller's, as it happens (docs: reference/events)."""
     known = None if last_event_id is None else last_event_id[:MAX_ID_CHARS]
-    return EventStreamResponse(events, caller, known)
+    return EventStreamResponse(events, caller, known, watch)
 
 
 class EventStreamResponse(Response):
@@ -51,10 +60,17 @@ class EventStreamResponse(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: EventService, caller: Caller, last_event_id: str | None) -> None:
+    def __init__(
+        self,
+        events: EventService,
+        caller: Caller,
+        last_event_id: str | None,
+        watched: Sequence[UUID],
+    ) -> None:
         self.events = events
         self.caller = caller
         self.last_event_id = last_event_id
+        self.watched = watched
         self.background = None
         self.status_code = 200
         # Proxies that gather what they pass on would hold events back.
@@ -62,7 +78,7 @@ class EventStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Opened here and not in the endpoint: it is sure to be closed.
-        with self.events.opened(self.caller, self.last_event_id) as stream:
+        with self.events.opened(self.caller, self.last_event_id, self.watched) as stream:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with anyio.create_task_group() as tasks:
 

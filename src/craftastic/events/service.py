@@ -1,24 +1,25 @@
 """Events: written with the change that they tell of, and streamed to its owner."""
 
 import secrets
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 from uuid import UUID
 
 import anyio
 import structlog
 
-from craftastic.accounts.service import AccountService, Caller
+from craftastic.accounts.service import AccountService, Caller, UserId
 from craftastic.database import Database, DatabaseUnavailable, Transaction, at_the_end
 from craftastic.events import _protocol as protocol
 from craftastic.events._hub import Follower, Hub, TooManyEventStreams
 from craftastic.events._repository import EventRepository, Place
 
-__all__ = ["EventLog", "EventService", "EventStream", "TooManyEventStreams"]
+__all__ = ["EventLog", "EventService", "EventStream", "Listener", "TooManyEventStreams", "Watch"]
 
 MOST_STREAMS_PER_USER = 20
+MOST_WATCHED_PER_STREAM = 16
 MOST_KEPT_PER_OWNER = 10_000
 READ_AT_ONCE = 200
 POLL_S = 0.3
@@ -36,6 +37,37 @@ Pending = dict[UUID, dict[str, str]]
 """For each owner, the bodies that a transaction will write, in their order, and their types."""
 
 
+class Listener(Protocol):
+    """Whoever is told at once of what is noticed while it looks; a stream is one."""
+
+    def tell(
+        self,
+        kind: str,
+        about: UUID,
+        *,
+        environment_id: UUID | None = None,
+        session_id: UUID | None = None,
+        job: str | None = None,
+    ) -> None: ...
+
+
+class Watch(Protocol):
+    """Watches an owner's sessions for a listener as long as the context is open.
+
+    An id that is nobody's, or somebody else's, is never told of.
+    """
+
+    def __call__(
+        self, owner: UserId, session_ids: Sequence[UUID], listener: Listener, /
+    ) -> AbstractContextManager[None]: ...
+
+
+def watch_nothing(
+    _owner: UserId, _session_ids: Sequence[UUID], _listener: Listener
+) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class EventLog:
     """The events of one transaction: there exactly if what they tell of is."""
 
@@ -50,6 +82,7 @@ class EventLog:
         *,
         environment_id: UUID | None = None,
         session_id: UUID | None = None,
+        job: str | None = None,
     ) -> None:
         """Tell the owner that something changed; the same twice in one transaction is told once.
 
@@ -62,9 +95,10 @@ class EventLog:
             about: The thing's id.
             environment_id: The environment that it belongs to, where it is not one itself.
             session_id: The session that it belongs to, likewise.
+            job: Name of the session's job that it is about.
         """
         pending = cast("Pending", self.tx.info.setdefault(PENDING, {}))
-        body = protocol.body(kind, about, environment_id, session_id)
+        body = protocol.body(kind, about, environment_id, session_id, job)
         pending.setdefault(owner_id, {})[body] = kind
         at_the_end(self.tx, write_pending)
 
@@ -89,6 +123,7 @@ class EventService:
         most_kept: How many of one owner are kept at most.
         poll_s: How often other processes' events are looked for while anybody listens.
         heartbeat_s: After how long a silent stream says that it lives.
+        watch: Notices what happens in sessions that a client looks at.
     """
 
     database: Database
@@ -97,6 +132,7 @@ class EventService:
     most_kept: int = MOST_KEPT_PER_OWNER
     poll_s: float = POLL_S
     heartbeat_s: float = HEARTBEAT_S
+    watch: Watch = watch_nothing
     _hub: Hub = field(init=False, default_factory=lambda: Hub(MOST_STREAMS_PER_USER))
 
     @asynccontextmanager
@@ -122,17 +158,23 @@ class EventService:
         return self._hub.count
 
     @contextmanager
-    def opened(self, caller: Caller, last_event_id: str | None) -> Generator["EventStream"]:
+    def opened(
+        self, caller: Caller, last_event_id: str | None, watched: Sequence[UUID] = ()
+    ) -> Generator["EventStream"]:
         """Open a stream of the caller's events.
 
         Args:
             caller: Whose events, and whose sign-in the stream lives as long as.
             last_event_id: Id of the last event that the client has; None to begin now.
+            watched: Sessions that the client looks at.
 
         Raises:
             TooManyEventStreams: The caller has as many as one may have.
         """
-        with self._hub.follow(caller.user_id) as follower:
+        with (
+            self._hub.follow(caller.user_id) as follower,
+            self.watch(caller.user_id, watched, follower),
+        ):
             yield EventStream(self, self._hub, caller, follower, last_event_id)
 
     async def forget(self) -> None:
@@ -228,6 +270,7 @@ class EventStream:
     async def _read(self, place: Place) -> bytes:
         # Taken off first: what is committed while the database is asked sets it again.
         self.follower.changed = anyio.Event()
+        passing = protocol.passing(self.follower.take_passing())
         async with self.service.database.read() as tx:
             events = EventRepository(tx)
             found = await events.after(self.caller.user_id, place.seq, READ_AT_ONCE)
@@ -235,13 +278,13 @@ class EventStream:
                 # It was slower than the retention: what comes next is gone.
                 head = await events.head(self.caller.user_id)
                 self._move(head)
-                return protocol.reset(head)
+                return passing + protocol.reset(head)
         if not found:
-            return b""
+            return passing
         self._move(found[-1].place)
         if len(found) == READ_AT_ONCE:
             self.follower.changed.set()
-        return protocol.frames(found)
+        return passing + protocol.frames(found)
 
     def _move(self, place: Place) -> None:
         self.place, self.follower.seq = place, place.seq

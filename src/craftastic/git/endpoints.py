@@ -27,6 +27,7 @@ from craftastic.git.service import (
     shown,
 )
 from craftastic.http.wire import Wire
+from craftastic.idempotency.once import ONCE
 
 router = APIRouter(prefix="/api/git", tags=["git"])
 
@@ -324,7 +325,7 @@ async def get_diff(
     return Response(to_json(answer, by_alias=True), media_type="application/json")
 
 
-@router.post("/commit/{session_id}")
+@router.post("/commit/{session_id}", dependencies=[ONCE])
 async def commit(
     session_id: UUID, body: CommitBody, caller: CurrentUser, git: Git
 ) -> CommittedAnswer:
@@ -342,7 +343,7 @@ async def commit(
     return CommittedAnswer(data=CommittedView.model_validate(made))
 
 
-@router.post("/push/{session_id}")
+@router.post("/push/{session_id}", dependencies=[ONCE])
 async def push(
     session_id: UUID, caller: CurrentUser, git: Git, body: PushBody | None = None
 ) -> PushedAnswer:
@@ -360,7 +361,7 @@ async def push(
     return PushedAnswer(message=_push_message(pushed), data=PushedView.model_validate(pushed))
 
 
-@router.post("/pull/{session_id}")
+@router.post("/pull/{session_id}", dependencies=[ONCE])
 async def pull(
     session_id: UUID, caller: CurrentUser, git: Git, body: PullBody | None = None
 ) -> PulledAnswer:

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field, PlainSerializer, SecretStr
 
-from craftastic.accounts.current_user import CurrentUser
+from craftastic.accounts.current_user import CurrentUser, SignedInUser
 from craftastic.githosts.service import GitHostService
 from craftastic.http.wire import Wire, timestamp
 
@@ -78,7 +78,7 @@ async def list_git_hosts(caller: CurrentUser, hosts: GitHosts) -> GitHostsAnswer
 
 @router.put("")
 async def put_git_host(
-    body: GitHostCredential, caller: CurrentUser, hosts: GitHosts
+    body: GitHostCredential, caller: SignedInUser, hosts: GitHosts
 ) -> GitHostAnswer:
     """Store a credential for a git host, in the place of one that is there."""
     host = await hosts.put(
@@ -88,7 +88,7 @@ async def put_git_host(
 
 
 @router.delete("/{host_id}")
-async def remove_git_host(host_id: UUID, caller: CurrentUser, hosts: GitHosts) -> Done:
+async def remove_git_host(host_id: UUID, caller: SignedInUser, hosts: GitHosts) -> Done:
     """Forget a git host and its credential."""
     await hosts.remove(caller.user_id, host_id)
     return Done(message="Git host removed")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from craftastic.accounts.current_user import CurrentUser
+from craftastic.accounts.current_user import CurrentUser, SignedInUser
 from craftastic.github.service import GitHubService
 from craftastic.http.policy import PUBLIC
 from craftastic.http.wire import Wire
@@ -111,7 +111,7 @@ class RepositoriesAnswer(Wire):
 
 
 @router.post("/initiate")
-async def initiate(caller: CurrentUser, github: GitHub) -> FlowAnswer:
+async def initiate(caller: SignedInUser, github: GitHub) -> FlowAnswer:
     """Begin to connect a GitHub account: the code is typed at the address, then `poll` says so."""
     flow = await github.initiate(caller.user_id)
     return FlowAnswer(
@@ -126,7 +126,7 @@ async def initiate(caller: CurrentUser, github: GitHub) -> FlowAnswer:
 
 
 @router.post("/poll")
-async def poll(body: Poll, caller: CurrentUser, github: GitHub) -> Done | StillPending:
+async def poll(body: Poll, caller: SignedInUser, github: GitHub) -> Done | StillPending:
     """Tell whether the code was typed; ask again after `interval` seconds while it is pending."""
     answer = await github.poll(caller.user_id, body.device_code)
     if answer.state == "completed":
@@ -135,7 +135,7 @@ async def poll(body: Poll, caller: CurrentUser, github: GitHub) -> Done | StillP
 
 
 @router.delete("/disconnect")
-async def disconnect(caller: CurrentUser, github: GitHub) -> Done:
+async def disconnect(caller: SignedInUser, github: GitHub) -> Done:
     """Forget the caller's GitHub account and end its tokens."""
     await github.disconnect(caller.user_id)
     return Done(message="GitHub account disconnected")

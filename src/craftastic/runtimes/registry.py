@@ -60,6 +60,16 @@ class Runtimes(Mapping[str, Runtime]):
         """Return the runtime of new environments."""
         return self[self.default_name]
 
+    @property
+    def only_one_user(self) -> str | None:
+        """Return why sandboxes here are for one person alone; None when they are not."""
+        if getattr(self.default, "single_user", False):
+            return (
+                "Sandboxes of this server cannot be kept apart by user: it does not run as root "
+                "and has no Docker, so it serves one person."
+            )
+        return None
+
     def __getitem__(self, name: str) -> Runtime:
         """Return the runtime of that name.
 

@@ -5,9 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
 
+import anyio
+import structlog
+
 from craftastic.accounts.service import UserId
+from craftastic.database import Database
 from craftastic.environments.service import Environment
-from craftastic.errors import Conflict, NotFound
+from craftastic.errors import Conflict, CraftasticError, NotFound
+from craftastic.events.service import EventLog
 from craftastic.sessions._model import Session
 from craftastic.sessions._preparation import Mask, MaskText, Variables, is_trusted, place_of
 from craftastic.worktrees.service import (
@@ -28,6 +33,11 @@ NOT_BY_ITSELF = (
     "The setup of a pull request is not run by itself, as it is somebody else's code and would "
     "get this environment's variables: look at it, then start it."
 )
+
+
+TELL_TIMEOUT_S = 5.0
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class CommandNotFound(NotFound):
@@ -88,6 +98,7 @@ class SessionJobs:
     A session without a worktree has none. Texts that are shown are masked.
     """
 
+    database: Database
     get_owned: FindSession
     jobs: WorktreeJobs
     variables: Variables
@@ -197,6 +208,7 @@ class SessionJobs:
         """
         place, environment, before = await self._known(owner, session_id, name, 0)
         look = await self.jobs.stop(place, COMMAND_PREFIX + name)
+        await self._tell(owner, place, COMMAND_PREFIX + name)
         # One that is known only by running is known no more.
         look = replace(look, jobs={**before.jobs, **look.jobs})
         return _command(name, look, await self.mask(environment.owner_id, environment.id))
@@ -229,6 +241,28 @@ class SessionJobs:
     ) -> None:
         variables: Mapping[str, str] = await self.variables(environment.owner_id, environment.id)
         await self.jobs.start(place, name, command, variables, limit_s)
+        await self._tell(environment.owner_id, place, name)
+
+    async def _tell(self, owner: UUID, place: Place, name: str) -> None:
+        """Tell the owner's pages of a job that runs, or has ended, whether they hear it or not."""
+        with anyio.move_on_after(TELL_TIMEOUT_S, shield=True):
+            try:
+                async with self.database.begin() as tx:
+                    tell_job(EventLog(tx), owner, place, name)
+            except CraftasticError as failure:
+                log.warning("not told", session=str(place.session_id), reason=failure.message)
+
+
+def tell_job(events: EventLog, owner: UUID, place: Place, name: str) -> None:
+    """Add the event that a job of a session's has begun or ended."""
+    events.add(
+        owner,
+        "job.changed",
+        place.session_id,
+        environment_id=place.environment_id,
+        session_id=place.session_id,
+        job=name,
+    )
 
 
 def _usable(look: Look) -> WorktreeConfig:

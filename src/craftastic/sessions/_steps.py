@@ -16,11 +16,13 @@ from craftastic.clock import Clock
 from craftastic.database import Database
 from craftastic.environments.service import Environment, EnvironmentService
 from craftastic.errors import Conflict, CraftasticError, Unavailable
+from craftastic.events.service import EventLog
 from craftastic.runtimes.base import SandboxGone, SandboxRef
+from craftastic.sessions._jobs import tell_job
 from craftastic.sessions._model import Session, SessionStatus
-from craftastic.sessions._preparation import Mask, Preparation, Teardown, Variables
+from craftastic.sessions._preparation import Mask, Preparation, Teardown, Variables, place_of
 from craftastic.sessions._repository import SessionRepository
-from craftastic.worktrees.service import Kept, Worktree, WorktreeService
+from craftastic.worktrees.service import SETUP, Kept, Worktree, WorktreeService
 
 MAX_ENVIRONMENTS_AT_ONCE = 8
 
@@ -170,6 +172,9 @@ class Steps:
             )
             if worktree.fresh:
                 await self._preparation.prepare(session, environment, branch)
+                async with self.database.begin() as tx:
+                    place = place_of(session, environment, branch)
+                    tell_job(EventLog(tx), environment.owner_id, place, SETUP)
         variables = await self._variables(session, environment)
         await self.tmux.ensure(
             sandbox, session.tmux_name, worktree.path, variables=variables or None

@@ -10,6 +10,7 @@ from pydantic import Field
 from craftastic.accounts.current_user import CurrentUser
 from craftastic.http.ids import parse_id
 from craftastic.http.wire import Wire
+from craftastic.idempotency.once import ONCE
 from craftastic.sessions import _job_endpoints
 from craftastic.sessions._wire import Absent, Sessions, Timestamp
 from craftastic.sessions.service import (
@@ -167,7 +168,7 @@ def session_view(session: Session) -> SessionView:
     )
 
 
-@router.post("")
+@router.post("", dependencies=[ONCE])
 async def create_session(body: NewSession, caller: CurrentUser, sessions: Sessions) -> SessionView:
     """Create a session; on a repository also the worktree of its branch."""
     created = await sessions.create(

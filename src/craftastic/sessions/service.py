@@ -169,7 +169,9 @@ class SessionService:
     @property
     def jobs(self) -> SessionJobs:
         """Return the setups and commands of sessions' worktrees."""
-        return SessionJobs(self.get_owned, self.worktrees.jobs, self.variables, self.mask)
+        return SessionJobs(
+            self.database, self.get_owned, self.worktrees.jobs, self.variables, self.mask
+        )
 
     async def create(
         self,

@@ -31,6 +31,7 @@ from craftastic.worktrees._branches import (
     conflicting,
 )
 from craftastic.worktrees._config import WorktreeConfig, WorktreeConfigInvalid, is_command_name
+from craftastic.worktrees._glances import Glance, JobGlance, glance
 from craftastic.worktrees._jobs import (
     COMMAND_PREFIX,
     MAX_LOG_BYTES,
@@ -83,7 +84,9 @@ __all__ = [
     "BranchInUseElsewhere",
     "CloneFailed",
     "Cloned",
+    "Glance",
     "Job",
+    "JobGlance",
     "JobNotStarted",
     "JobRunning",
     "JobStatus",
@@ -317,6 +320,15 @@ class WorktreeService:
     def jobs(self) -> WorktreeJobs:
         """Return what prepares worktrees and runs commands in them."""
         return WorktreeJobs(self.runtimes)
+
+    async def glance(self, place: Place) -> Glance:
+        """Look whether anything about a worktree and its jobs is another than before.
+
+        Raises:
+            JobNotStarted: The sandbox's answer cannot be read.
+            SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
+        """
+        return await glance(self._runtime(place.sandbox), place)
 
     async def ensure(
         self,

@@ -108,9 +108,12 @@ def test_secrets_in_texts_are_hidden(stream: io.StringIO, text: str) -> None:
 
 
 def test_tokens_are_known_by_their_form(stream: io.StringIO) -> None:
+    personal = "craft_" + "Q7-_x" * 8 + "Q7x"
     structlog.stdlib.get_logger("craftastic.x").info(f"got {JWT}, went on", argv=["a", JWT])
+    structlog.stdlib.get_logger("craftastic.x").info(f"got {personal}.", argv=["a", personal])
 
     assert "c2lnbmF0dXJl" not in stream.getvalue()
+    assert "Q7" not in stream.getvalue()
     assert "went on" in stream.getvalue()
 
 
