@@ -29,6 +29,10 @@ export default tseslint.config(
       '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
       '@typescript-eslint/no-misused-promises': ['error', { checksVoidReturn: { attributes: false } }],
       eqeqeq: 'error',
+      'no-restricted-syntax': [
+        'error',
+        { selector: "Property[key.name='refetchInterval']", message: 'Events say when to read again.' },
+      ],
       'no-restricted-globals': ['error', 'name', 'event', 'status', 'confirm', 'alert', 'prompt'],
     },
   },

@@ -13,6 +13,7 @@ export type AccountCall = {
   query: URLSearchParams;
   body: Body;
   email: string;
+  userId: string;
 };
 type Kept = { connected: boolean; asked: number; hosts: GitHost[]; variables: Map<string, Variable[]> };
 

@@ -11,6 +11,7 @@ import type { Environment, ListedEnvironment, SessionLine, User } from '../src/a
 import { accountAnswer } from './fake-accounts.ts';
 import { gitAnswer } from './fake-git.ts';
 import { jobAnswer } from './fake-jobs.ts';
+import { administers, mailedAnswer, peopleAnswer } from './fake-people.ts';
 
 type Answer = { status: number; body: unknown };
 type Account = { user: User; environments: ListedEnvironment[]; streams: Set<ServerResponse> };
@@ -128,7 +129,7 @@ function seeded(user: User): ListedEnvironment[] {
 function accountFor(email: string, name = 'Ada Lindqvist'): Account {
   const known = accounts.get(email);
   if (known) return known;
-  const user: User = { id: randomUUID(), email, name, emailVerified: true };
+  const user: User = { id: randomUUID(), email, name, emailVerified: !email.startsWith('new') };
   const account = {
     user,
     environments: email.startsWith('empty') ? [] : seeded(user),
@@ -299,6 +300,8 @@ function sessions({ account, part, body }: Call, method: string): Answer {
 }
 
 function auth(part: string[], body: Body): Answer {
+  const mailed = mailedAnswer(part[0] ?? '', body);
+  if (mailed) return mailed;
   const email = text(body.email).toLowerCase();
   switch (part[0]) {
     case 'login':
@@ -352,7 +355,9 @@ function others(
   body: Body,
 ): Answer | undefined {
   const { searchParams: query } = new URL(request.url ?? '', 'http://fake');
-  const accounts = accountAnswer({ method, part: [area, ...part], query, body, email: account.user.email });
+  const { id: userId, email } = account.user;
+  const call = { method, part: [area, ...part], query, body, email, userId };
+  const accounts = accountAnswer(call) ?? peopleAnswer(call);
   if (accounts || area !== 'git') return accounts;
   const lines = account.environments.flatMap((one) => one.sessions);
   return gitAnswer({
@@ -385,8 +390,10 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   else if (area === 'events') {
     stream(account, response);
     return;
-  } else if (area === 'auth') result = ok({ success: true, data: { user: account.user } });
-  else if (area === 'environments') result = await environments({ account, body, part }, method);
+  } else if (area === 'auth') {
+    const { user } = account;
+    result = ok({ success: true, data: { user, isAdmin: administers(user.email) } });
+  } else if (area === 'environments') result = await environments({ account, body, part }, method);
   else if (area === 'sessions') result = sessions({ account, body, part }, method);
   else result = refuse(404, 'ROUTE_NOT_FOUND', 'The server has no such route');
   response.writeHead(result.status, { 'Content-Type': 'application/json' });

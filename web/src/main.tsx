@@ -4,9 +4,12 @@ import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 import { RouterProvider } from 'react-router';
 import { useShownTheme } from './app/appearance';
-import { router } from './app/router';
+import { fetchScreens, router } from './app/router';
 import { Toaster } from './ui/toast';
 import { TooltipProvider } from './ui/tooltip';
+
+/** What is shown first has the network to itself until then. */
+const FETCH_SCREENS_AFTER_MS = 3_000;
 
 function App() {
   const theme = useShownTheme();
@@ -25,3 +28,4 @@ createRoot(root).render(
     <App />
   </StrictMode>,
 );
+window.setTimeout(fetchScreens, FETCH_SCREENS_AFTER_MS);

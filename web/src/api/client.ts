@@ -1,3 +1,4 @@
+import { sayAtSignIn } from '@/auth/farewell';
 import { exclusiveAcrossTabs, type Exclusive } from '@/auth/locks';
 import { secondsLeft, tokens as pageTokens, type SignIn, type TokenStore } from '@/auth/tokens';
 import { ApiError, errorFrom, NETWORK, SIGNED_OUT, TIMEOUT } from './errors';
@@ -6,7 +7,7 @@ import type { Tokens } from './types';
 const DEADLINE_MS = 30_000;
 const REFRESH_DEADLINE_MS = 20_000;
 
-export type Query = Readonly<Record<string, string | number | boolean | undefined>>;
+export type Query = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
 
 export type RequestOptions = {
   query?: Query;
@@ -23,6 +24,8 @@ export type ClientParts = {
   exclusive: Exclusive;
   fetch: typeof fetch;
   now: () => number;
+  /** Called when the server has ended the sign-in, before it is forgotten. */
+  onEnd?: () => void;
 };
 
 /**
@@ -94,6 +97,7 @@ export class ApiClient {
       // Without locks another tab may have used the token a moment ago: then its tokens are ours too.
       const other = tokens.read();
       if (other !== null && other.refreshToken !== signIn.refreshToken) return other;
+      if (other !== null) this.#parts.onEnd?.();
       tokens.write(null);
       throw signedOut();
     }
@@ -176,9 +180,11 @@ async function readJson(response: Response): Promise<unknown> {
 }
 
 function queryText(query: Query | undefined): string {
-  const given = Object.entries(query ?? {}).filter(([, value]) => value !== undefined);
-  if (given.length === 0) return '';
-  return `?${new URLSearchParams(given.map(([key, value]) => [key, String(value)])).toString()}`;
+  const given = Object.entries(query ?? {}).flatMap(([key, value]) => {
+    if (value === undefined) return [];
+    return typeof value === 'object' ? value.map((one) => [key, one]) : [[key, String(value)]];
+  });
+  return given.length === 0 ? '' : `?${new URLSearchParams(given).toString()}`;
 }
 
 /** Fills a path's places, each as one segment: `at('/api/x/{id}', id)`; a slash in a value stays in it. */
@@ -192,4 +198,5 @@ export const api = new ApiClient({
   exclusive: exclusiveAcrossTabs(),
   fetch: (...given) => window.fetch(...given),
   now: () => Date.now(),
+  onEnd: () => sayAtSignIn('This sign-in has ended. Sign in again to go on.'),
 });

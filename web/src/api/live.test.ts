@@ -1,6 +1,6 @@
 import { QueryClient, QueryObserver } from '@tanstack/react-query';
 import { expect, it, vi } from 'vitest';
-import type { ConnectionState, EventsClient, ServerEvent } from './events';
+import type { ConnectionState, EventSource, ServerEvent } from './event-stream';
 import { keepFresh } from './live';
 
 /** The events client's outside, driven by the test. */
@@ -19,7 +19,7 @@ function switchboard() {
       watchers.push(watcher);
       return () => undefined;
     },
-  } as unknown as EventsClient;
+  } as unknown as EventSource;
   return {
     events,
     say: (event: ServerEvent) => hear.forEach((listener) => listener(event)),
@@ -44,6 +44,38 @@ it('reads a list once for many events of a moment', async () => {
   say({ type: 'git.changed', sessionId: 's1' });
   await new Promise((resolve) => setTimeout(resolve, 200));
   expect(read).toHaveBeenCalledTimes(2);
+  stop();
+  end();
+});
+
+it('lets a slow reading come to its end, and reads once more where it became old meanwhile', async () => {
+  const { events, say } = switchboard();
+  const queries = new QueryClient();
+  const answers: ((value: string) => void)[] = [];
+  const cut = vi.fn();
+  const end = new QueryObserver(queries, {
+    queryKey: ['git', 'diff', 's1'],
+    queryFn: ({ signal }) => {
+      signal.addEventListener('abort', cut);
+      return new Promise<string>((resolve) => answers.push(resolve));
+    },
+  }).subscribe(() => undefined);
+  answers[0]?.('first');
+  await vi.waitFor(() => expect(queries.getQueryData(['git', 'diff', 's1'])).toBe('first'));
+  const stop = keepFresh(queries, events);
+  const gathered = () => new Promise((resolve) => setTimeout(resolve, 150));
+  for (let count = 0; count < 3; count += 1) {
+    say({ type: 'git.changed', sessionId: 's1' });
+    await gathered();
+  }
+  expect(answers).toHaveLength(2);
+  answers[1]?.('second');
+  await vi.waitFor(() => expect(answers).toHaveLength(3));
+  answers[2]?.('third');
+  await vi.waitFor(() => expect(queries.getQueryData(['git', 'diff', 's1'])).toBe('third'));
+  await gathered();
+  expect(answers).toHaveLength(3);
+  expect(cut).not.toHaveBeenCalled();
   stop();
   end();
 });

@@ -1,11 +1,11 @@
 import type { QueryClient, QueryKey } from '@tanstack/react-query';
-import type { EventsClient, ServerEvent } from './events';
+import type { EventSource, ServerEvent } from './event-stream';
 
 const GATHER_MS = 120;
 
 /** Which of the page's copies an event makes old. Pure. */
 export function staleKeys(event: ServerEvent): QueryKey[] {
-  const { type, id = '', environmentId = '', sessionId = id } = event;
+  const { type, id = '', environmentId = '' } = event;
   const [subject] = type.split('.');
   switch (subject) {
     case 'environment':
@@ -13,11 +13,13 @@ export function staleKeys(event: ServerEvent): QueryKey[] {
     case 'session':
       return [
         ['environments'],
-        ['session', sessionId],
+        ['session', id],
         ...(environmentId === '' ? [['sessions']] : [['sessions', environmentId]]),
       ];
     case 'git':
-      return [...['status', 'diff', 'log'].map((part) => ['git', part, sessionId]), ['git', 'branches']];
+      return gitKeysOf(event);
+    case 'job':
+      return jobKeysOf(event);
     case 'push':
       return [
         ['pushes', ...(environmentId === '' ? [] : [environmentId])],
@@ -33,16 +35,55 @@ export function staleKeys(event: ServerEvent): QueryKey[] {
   }
 }
 
+function gitKeysOf({ sessionId = '' }: ServerEvent): QueryKey[] {
+  if (sessionId === '') return [['git']];
+  return [...['status', 'diff', 'log'].map((part) => ['git', part, sessionId]), ['git', 'branches']];
+}
+
+function jobKeysOf({ type, sessionId = '', job = '' }: ServerEvent): QueryKey[] {
+  const session = sessionId === '' ? [] : [sessionId];
+  const setup = ['setup', ...session];
+  const commands = ['commands', ...session];
+  if (job === '' || sessionId === '') return [setup, commands];
+  // Only a log that grew is read again; where a job is another, all that shows its state.
+  if (job === 'setup') return [type === 'job.output' ? [...setup, 'log'] : setup];
+  const name = job.startsWith('command.') ? job.slice('command.'.length) : '';
+  if (name === '') return [];
+  return [type === 'job.output' ? [...commands, name] : commands];
+}
+
+/**
+ * Reads copies again as they become old. What is being read when it becomes old again is read once
+ * more after that: a copy that takes long would otherwise be begun anew for ever.
+ */
+function readAgain(queries: QueryClient): (key: QueryKey) => void {
+  const reading = new Set<string>();
+  const again = new Set<string>();
+  const read = async (queryKey: QueryKey): Promise<void> => {
+    const name = JSON.stringify(queryKey);
+    if (reading.has(name)) {
+      again.add(name);
+      return;
+    }
+    reading.add(name);
+    await queries.invalidateQueries({ queryKey });
+    reading.delete(name);
+    if (again.delete(name)) await read(queryKey);
+  };
+  return (key) => void read(key);
+}
+
 /**
  * Makes copies old as events say so; many events of a moment become one reading. A deleted thing's
  * own copy is dropped, never read again. Returns what ends it.
  */
-export function keepFresh(queries: QueryClient, events: EventsClient): () => void {
+export function keepFresh(queries: QueryClient, events: EventSource): () => void {
+  const read = readAgain(queries);
   const waiting = new Map<string, QueryKey>();
   let timer: number | undefined;
   const flush = () => {
     timer = undefined;
-    for (const queryKey of waiting.values()) void queries.invalidateQueries({ queryKey });
+    for (const queryKey of waiting.values()) read(queryKey);
     waiting.clear();
   };
   const offEvent = events.onEvent((event) => {

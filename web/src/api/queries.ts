@@ -41,12 +41,24 @@ export function worthRetry(failures: number, error: Error): boolean {
   return error instanceof ApiError && (error.status === 0 || error.status === 502 || error.status === 503);
 }
 
+const meQuery = queryOptions({
+  queryKey: keys.me,
+  queryFn: async ({ signal }) =>
+    (await api.get<{ data: { user: User; isAdmin?: boolean } }>('/api/auth/me', { signal })).data,
+});
+
 export function useMe() {
-  return useQuery({
-    queryKey: keys.me,
-    queryFn: async ({ signal }) =>
-      (await api.get<{ data: { user: User } }>('/api/auth/me', { signal })).data.user,
-  });
+  return useQuery({ ...meQuery, select: (me) => me.user });
+}
+
+/** Whether the signed-in user administers the server. */
+export function useAdministration() {
+  return useQuery({ ...meQuery, select: (me) => me.isAdmin === true });
+}
+
+/** The same as far as is known: no while it is not. */
+export function useIsAdmin(): boolean {
+  return useAdministration().data ?? false;
 }
 
 export function environmentsQuery(userId: string) {

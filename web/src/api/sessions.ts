@@ -1,5 +1,6 @@
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { api, at } from './client';
+import { useLookAt } from './events';
 import { CREATE_DEADLINE_MS, putSession, staleSessions } from './queries';
 import type { components } from './schema';
 import type { Session } from './types';
@@ -14,13 +15,6 @@ export type Commands = Schemas['CommandList'];
 
 /** How much of a log is asked for to be read, in bytes. */
 const LOG_BYTES = 128 << 10;
-/**
- * Jobs run inside the sandbox and tell nobody of their output: while one runs, and its state is in
- * view, it is asked for.
- */
-const JOB_EVERY_MS = 2_000;
-/** A job that runs for long is looked at less often where only its state is shown. */
-const STATE_EVERY_MS = 5_000;
 const STATE_FRESH_MS = 60_000;
 
 export const sessionKeys = {
@@ -31,27 +25,34 @@ export const sessionKeys = {
   command: (id: string, name: string) => ['commands', id, name] as const,
 };
 
-const whileRunning = (every: number) => (query: { state: { data?: { status: JobState } | undefined } }) =>
-  query.state.data?.status === 'running' && every;
+/**
+ * Jobs run inside the sandbox: events tell of their output and their end as long as the session is
+ * looked at, which it is where one of them runs and is shown.
+ */
+function useLookWhileRunning(sessionId: string, state: JobState | undefined): void {
+  useLookAt(sessionId, state === 'running');
+}
 
 /** How a session's worktree was prepared, without the output. */
 export function useSetupState(sessionId: string, enabled = true) {
-  return useQuery({
+  const setup = useQuery({
     queryKey: sessionKeys.setupState(sessionId),
     enabled,
     staleTime: STATE_FRESH_MS,
-    refetchInterval: whileRunning(STATE_EVERY_MS),
     queryFn: ({ signal }) => askSetup(sessionId, 0, signal),
   });
+  useLookWhileRunning(sessionId, setup.data?.status);
+  return setup;
 }
 
 /** The same with the newest output, kept up to date while it runs. */
 export function useSetup(sessionId: string) {
-  return useQuery({
+  const setup = useQuery({
     queryKey: sessionKeys.setupLog(sessionId),
-    refetchInterval: whileRunning(JOB_EVERY_MS),
     queryFn: ({ signal }) => askSetup(sessionId, LOG_BYTES, signal),
   });
+  useLookWhileRunning(sessionId, setup.data?.status);
+  return setup;
 }
 
 function askSetup(sessionId: string, logBytes: number, signal: AbortSignal): Promise<Setup> {
@@ -67,28 +68,30 @@ export function useRunSetup(sessionId: string) {
   });
 }
 
-/** The commands that the repository offers; looked at again while one of them runs. */
+/** The commands that the repository offers, kept up to date while one of them runs. */
 export function useSessionCommands(sessionId: string) {
-  return useQuery<Commands>({
+  const commands = useQuery<Commands>({
     queryKey: sessionKeys.commands(sessionId),
-    refetchInterval: ({ state }) =>
-      state.data?.commands.some((one) => one.status === 'running') === true && STATE_EVERY_MS,
     queryFn: ({ signal }) => api.get<Commands>(at('/api/sessions/{id}/commands', sessionId), { signal }),
   });
+  const running = commands.data?.commands.some((one) => one.status === 'running') === true;
+  useLookWhileRunning(sessionId, running ? 'running' : undefined);
+  return commands;
 }
 
 /** One command with the newest of its output. */
 export function useSessionCommand(sessionId: string, name: string, enabled: boolean) {
-  return useQuery({
+  const command = useQuery({
     queryKey: sessionKeys.command(sessionId, name),
     enabled,
-    refetchInterval: whileRunning(JOB_EVERY_MS),
     queryFn: ({ signal }) =>
       api.get<Command>(at('/api/sessions/{id}/commands/{name}', sessionId, name), {
         query: { logBytes: LOG_BYTES },
         signal,
       }),
   });
+  useLookWhileRunning(sessionId, command.data?.status);
+  return command;
 }
 
 /** Starts a command, or ends it with its processes. */

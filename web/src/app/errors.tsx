@@ -1,4 +1,5 @@
-import { Compass, RotateCw } from 'lucide-react';
+import { CloudOff, Compass, RotateCw } from 'lucide-react';
+import { useEffect } from 'react';
 import { Link, useRouteError } from 'react-router';
 import { Button } from '@/ui/button';
 import { EmptyState } from '@/ui/empty';
@@ -18,6 +19,7 @@ function isStaleBuild(error: unknown): boolean {
 /** Stands in for one screen that broke; the frame round it stays. */
 export function ScreenError() {
   const error = useRouteError();
+  if (isStaleBuild(error) && !navigator.onLine) return <NotFetched />;
   if (isStaleBuild(error)) {
     return (
       <EmptyState
@@ -42,6 +44,23 @@ export function ScreenError() {
         onRetry={() => window.location.reload()}
         className="flex-1 justify-center"
       />
+    </>
+  );
+}
+
+/** A screen that was never gone to while there was a network; it comes with the network. */
+function NotFetched() {
+  useEffect(() => {
+    const reload = () => window.location.reload();
+    window.addEventListener('online', reload);
+    return () => window.removeEventListener('online', reload);
+  }, []);
+  return (
+    <>
+      <title>Offline · Craftastic</title>
+      <EmptyState icon={CloudOff} title="You are offline">
+        This part of the page has not been fetched yet. It is as soon as there is a network again.
+      </EmptyState>
     </>
   );
 }

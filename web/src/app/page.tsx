@@ -1,7 +1,7 @@
 import { ChevronRight } from 'lucide-react';
 import { createContext, use, useEffect, useRef, type ReactNode } from 'react';
 import { createPortal } from 'react-dom';
-import { Link, useLocation } from 'react-router';
+import { Link, NavigationType, useLocation, useNavigationType } from 'react-router';
 import { cn } from '@/ui/cn';
 import { useAttention } from './attention';
 
@@ -48,6 +48,9 @@ export function Page({ title, heading, crumbs = [], actions, layout = 'wide', ch
   );
 }
 
+/** Whether a screen was shown since the page was loaded. */
+let shownBefore = false;
+
 function Trail({
   title,
   heading,
@@ -55,13 +58,15 @@ function Trail({
 }: Required<Pick<PageProps, 'title' | 'crumbs'>> & { heading: ReactNode }) {
   const h1 = useRef<HTMLHeadingElement>(null);
   const { pathname } = useLocation();
+  const how = useNavigationType();
   const before = useRef<string>(undefined);
   useEffect(() => {
-    // After a move, who hears the page is told where they are; not at the first load, where the browser does.
-    const moved = before.current !== undefined || window.history.state !== null;
+    // After a move, who hears the page is told where they are; not when it is loaded, where the browser does.
+    const moved = shownBefore || how !== NavigationType.Pop;
     if (before.current !== pathname && moved && document.activeElement === document.body) h1.current?.focus();
     before.current = pathname;
-  }, [pathname]);
+    shownBefore = true;
+  }, [pathname, how]);
   return (
     <div className="flex min-w-0 items-center gap-1.5">
       {crumbs.length > 0 && (

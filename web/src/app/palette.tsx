@@ -1,9 +1,10 @@
 import { Command as Cmdk } from 'cmdk';
 import { Container, CornerDownLeft, Search } from 'lucide-react';
 import { Dialog } from 'radix-ui';
-import { useState, type ReactNode } from 'react';
+import { useRef, useState, type ReactNode } from 'react';
 import { useNavigate } from 'react-router';
 import { useEnvironments } from '@/api/queries';
+import { useFocusBack } from '@/ui/focus-back';
 import { Kbd } from '@/ui/kbd';
 import { StatusDot } from '@/ui/status';
 import { keysOf, useAllCommands, type Command } from './commands';
@@ -20,11 +21,12 @@ const GROUP =
 export default function Palette({ commandsOnly, onClose }: { commandsOnly: boolean; onClose: () => void }) {
   const [text, setText] = useState(commandsOnly ? '>' : '');
   const onlyCommands = text.startsWith('>');
-  const query = onlyCommands ? text.slice(1).trimStart() : text;
+  // The dialog gives the focus back first, so that what runs may take it.
+  const chosen = useRef<() => void>(undefined);
+  const focusBack = useFocusBack(() => chosen.current?.());
   const close = (then?: () => void) => {
+    chosen.current = then;
     onClose();
-    // The dialog gives the focus back first, so that what runs may take it.
-    if (then) setTimeout(then, 0);
   };
   return (
     <Dialog.Root
@@ -37,13 +39,16 @@ export default function Palette({ commandsOnly, onClose }: { commandsOnly: boole
         <Dialog.Overlay className="fixed inset-0 z-40 bg-scrim data-[state=open]:animate-fade" />
         <Dialog.Content
           aria-describedby={undefined}
+          {...focusBack}
           className="fixed z-50 flex flex-col overflow-hidden border border-line bg-raised shadow-lg outline-none max-md:inset-0 max-md:border-0 md:top-[14vh] md:left-1/2 md:w-[min(640px,calc(100vw-32px))] md:-translate-x-1/2 md:rounded-xl md:data-[state=open]:animate-fade"
         >
           <Dialog.Title className="sr-only">Search and commands</Dialog.Title>
           <Cmdk
             label="Search and commands"
             loop
-            filter={(value, _search, keywords) => score([value, ...(keywords ?? [])].join(' '), query)}
+            filter={(value, search, keywords) =>
+              score([value, ...(keywords ?? [])].join(' '), search.replace(/^>\s*/u, ''))
+            }
             className="flex min-h-0 flex-1 flex-col"
           >
             <div className="flex h-12 shrink-0 items-center gap-3 border-b border-line px-4">

@@ -1,15 +1,30 @@
+import type { ComponentType } from 'react';
 import { createBrowserRouter, type RouteObject } from 'react-router';
 import { SignedInOnly, SignedOutOnly } from '@/auth/guards';
+import { fetchTerminals } from '@/terminal';
 import { NotFound, ScreenError } from './errors';
 import { Shell } from './shell';
 import { Waiting } from './waiting';
 
+const loads: (() => Promise<unknown>)[] = [];
+
 /** A screen's module exports its component as `Component`; it is loaded when it is first gone to. */
-function screen(path: string, load: NonNullable<RouteObject['lazy']>): RouteObject {
+function screen(path: string, load: () => Promise<{ Component: ComponentType }>): RouteObject {
+  loads.push(load);
   return { path, lazy: load, ErrorBoundary: ScreenError, HydrateFallback: Waiting };
 }
 
 export const routes: RouteObject[] = [
+  {
+    // Where mailed links lead to, whoever is signed in.
+    ErrorBoundary: ScreenError,
+    HydrateFallback: Waiting,
+    children: [
+      screen('/forgot-password', () => import('@/screens/auth/forgot')),
+      screen('/reset-password', () => import('@/screens/auth/reset')),
+      screen('/verify-email', () => import('@/screens/auth/verify')),
+    ],
+  },
   {
     Component: SignedOutOnly,
     ErrorBoundary: ScreenError,
@@ -32,9 +47,15 @@ export const routes: RouteObject[] = [
           screen('/', () => import('@/screens/home')),
           screen('/envs', () => import('@/screens/environments')),
           screen('/e/:env', () => import('@/screens/environment')),
-          screen('/s/:session', () => import('@/screens/workspace')),
+          screen('/s/:session', () => {
+            fetchTerminals();
+            return import('@/screens/workspace');
+          }),
           screen('/s/:session/diff', () => import('@/screens/review')),
           screen('/settings/github', () => import('@/screens/github')),
+          screen('/settings/users', () => import('@/screens/admin/users')),
+          screen('/settings/invitations', () => import('@/screens/admin/invitations')),
+          screen('/settings/audit', () => import('@/screens/admin/audit')),
           screen('/settings/*', () => import('@/screens/settings')),
           { path: '*', Component: NotFound },
         ],
@@ -42,5 +63,10 @@ export const routes: RouteObject[] = [
     ],
   },
 ];
+
+/** Fetches all screens, so that the way to one is open when the network or the server is away. */
+export function fetchScreens(): void {
+  for (const load of loads) load().catch(() => undefined);
+}
 
 export const router = createBrowserRouter(routes);

@@ -3,6 +3,7 @@ import { lazy, Suspense, useEffect, useRef, useState } from 'react';
 import { Outlet, useMatch, useNavigate } from 'react-router';
 import { useEnvironments } from '@/api/queries';
 import { logout } from '@/auth/session';
+import { useSettingsCommands } from '@/screens/settings/parts';
 import { IconButton } from '@/ui/button';
 import { setAppearance, shownTheme } from './appearance';
 import { useAttention } from './attention';
@@ -43,6 +44,7 @@ export function Shell() {
   useEffect(listenToKeys, []);
   useEffect(fetchOverlays, []);
   useCommands(usePageCommands(toggle, setOverlay));
+  useCommands(useSettingsCommands());
 
   return (
     <TopbarContext value={{ trail, actions }}>

@@ -1,5 +1,6 @@
 import { Unplug, WifiOff, XCircle, CircleStop, Eye, Maximize2 } from 'lucide-react';
 import { useEffect, useState, type ReactNode } from 'react';
+import { useOnline } from '@/app/connection';
 import { Button } from '@/ui/button';
 import { cn } from '@/ui/cn';
 import type { ConnectionState, Held } from './connection';
@@ -52,6 +53,12 @@ function Countdown({ at }: { at: number }) {
   return <span aria-hidden>{seconds > 0 ? ` Reconnecting in ${seconds} s.` : ' Reconnecting…'}</span>;
 }
 
+/** A device without a network has no other reason. */
+function Cause({ reason }: { reason: string }) {
+  if (!useOnline()) return 'This device is offline.';
+  return reason === '' ? 'The connection is cut.' : sentence(reason);
+}
+
 function HeldCount({ held }: { held: Held }) {
   if (held.pieces === 0) return null;
   const what = held.pieces === 1 ? '1 input is' : `${held.pieces} inputs are`;
@@ -94,7 +101,7 @@ export function Banner({
             </>
           }
         >
-          {state.reason === '' ? 'The connection is cut.' : sentence(state.reason)}
+          <Cause reason={state.reason} />
           {state.retryAt === null ? (
             <span aria-hidden> Reconnecting…</span>
           ) : (

@@ -1,6 +1,6 @@
 import { Terminal } from '@xterm/xterm';
 import { describe, expect, it } from 'vitest';
-import { silence } from './emulator';
+import { linesOf, silence } from './emulator';
 import { screenOf } from './screen';
 
 function terminal() {
@@ -65,5 +65,12 @@ describe('the emulator', () => {
     await write(made, '');
     expect(times).toBe(1);
     expect(row(made, made.buffer.active.baseY + made.buffer.active.cursorY)).toBe('end');
+  });
+
+  it('gives what had to be wrapped as it was printed', async () => {
+    const { made } = terminal();
+    const long = 'x'.repeat(19) + ' ' + 'y'.repeat(25);
+    await write(made, `first\r\n${long}\r\nlast`);
+    expect(linesOf(made.buffer.normal)).toEqual(['first', long, 'last']);
   });
 });

@@ -4,7 +4,7 @@ import { FitAddon } from '@xterm/addon-fit';
 import { SearchAddon, type ISearchOptions } from '@xterm/addon-search';
 import { Unicode11Addon } from '@xterm/addon-unicode11';
 import { WebLinksAddon } from '@xterm/addon-web-links';
-import { Terminal, type IFunctionIdentifier, type IParser } from '@xterm/xterm';
+import { Terminal, type IBuffer, type IFunctionIdentifier, type IParser } from '@xterm/xterm';
 import '@xterm/xterm/css/xterm.css';
 import { isAnswer } from './keys';
 import type { Size } from './protocol';
@@ -54,7 +54,6 @@ export type SearchResult = { index: number; count: number };
 export class Emulator {
   readonly terminal: Terminal;
   readonly screen;
-  renderer: 'webgl' | 'dom' = 'dom';
   private readonly fitAddon = new FitAddon();
   private readonly search = new SearchAddon({ highlightLimit: 1000 });
   private theme: ThemeName;
@@ -141,27 +140,10 @@ export class Emulator {
     return () => listening.dispose();
   }
 
-  /** Return the text of the whole buffer, wrapped lines joined. */
+  /** Return all lines that there are, wrapped ones joined; a full-screen program's after the history. */
   text(): string[] {
-    const buffer = this.terminal.buffer.active;
-    const lines: string[] = [];
-    for (let at = 0; at < buffer.length; at++) {
-      const line = buffer.getLine(at);
-      const wraps = buffer.getLine(at + 1)?.isWrapped ?? false;
-      const shown = line?.translateToString(!wraps) ?? '';
-      if (line?.isWrapped === true && lines.length > 0) lines.push((lines.pop() ?? '') + shown);
-      else lines.push(shown);
-    }
-    return lines;
-  }
-
-  /** Return the rows that are in view. */
-  rows(): string[] {
-    const buffer = this.terminal.buffer.active;
-    return Array.from(
-      { length: this.terminal.rows },
-      (_, row) => buffer.getLine(buffer.viewportY + row)?.translateToString(true) ?? '',
-    );
+    const { active, normal } = this.terminal.buffer;
+    return [...linesOf(normal), ...(active.type === 'alternate' ? linesOf(active) : [])];
   }
 
   private listen(): void {
@@ -194,14 +176,11 @@ export class Emulator {
       const { WebglAddon } = await import('@xterm/addon-webgl');
       if (this.disposed) return;
       const webgl = new WebglAddon();
-      webgl.onContextLoss(() => {
-        webgl.dispose();
-        this.renderer = 'dom';
-      });
+      // Without the addon the emulator draws with the page's own means again.
+      webgl.onContextLoss(() => webgl.dispose());
       this.terminal.loadAddon(webgl);
-      this.renderer = 'webgl';
     } catch {
-      // Without WebGL the emulator draws with the page's own means.
+      // There is no WebGL here: the same.
     }
   }
 
@@ -227,6 +206,19 @@ function options(settings: TerminalSettings, theme: ThemeName) {
     screenReaderMode: settings.screenReader,
     theme: THEMES[theme],
   };
+}
+
+/** Return the lines of a buffer as they were printed: what had to be wrapped is in one piece again. */
+export function linesOf(buffer: IBuffer): string[] {
+  const lines: string[] = [];
+  for (let at = 0; at < buffer.length; at++) {
+    const line = buffer.getLine(at);
+    const wraps = buffer.getLine(at + 1)?.isWrapped ?? false;
+    const shown = line?.translateToString(!wraps) ?? '';
+    if (line?.isWrapped === true && lines.length > 0) lines.push((lines.pop() ?? '') + shown);
+    else lines.push(shown);
+  }
+  return lines;
 }
 
 /** Take the questions away before the emulator sees them. */

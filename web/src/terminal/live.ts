@@ -1,8 +1,8 @@
 /** A terminal on the page: the emulator, its connection, and what the browser says around them. */
 
+import { copyText } from '@/ui/code';
 import { Connection, type ConnectionState, type Held, type Socket } from './connection';
 import { Emulator, type SearchResult } from './emulator';
-import { expose } from './hook';
 import {
   encodeKey,
   modify,
@@ -15,8 +15,9 @@ import {
   type TerminalCommand,
 } from './keys';
 import { SUBPROTOCOL, type Size } from './protocol';
+import { watchReturns } from './returning';
 import { onTerminalSettings, stepFont, terminalSettings } from './settings';
-import { amount, bracket, preparePaste, type Paste } from './text';
+import { amount, bracket, fileName, outputOf, preparePaste, type Paste } from './text';
 import type { ThemeName } from './themes';
 import { scrollByTouch } from './touch';
 import { terminalUrl, type TerminalAuth, type TerminalPlace } from './url';
@@ -24,6 +25,7 @@ import { terminalUrl, type TerminalAuth, type TerminalPlace } from './url';
 const RESIZE_MS = 80;
 const NOTICE_MS = 6000;
 const FLASH_MS = 150;
+const SAVE_MS = 60_000;
 /** A timer that comes so late tells of a machine that slept: its connections are dead. */
 const SLEPT_MS = 180_000;
 const WATCH_MS = 10_000;
@@ -95,6 +97,31 @@ export class LiveTerminal {
 
   constructor(private readonly parts: LiveParts) {
     this.theme = parts.theme;
+    this.connection = new Connection({
+      url: (position, renew) => terminalUrl(parts.place, position, parts.auth, renew),
+      open: openSocket,
+      clock: {
+        now: () => performance.now(),
+        after: (ms, what) => window.setTimeout(what, ms),
+        cancel: (timer) => window.clearTimeout(timer as number),
+      },
+      random: () => Math.random(),
+      screen: {
+        write: (bytes, shown) => this.emulator.screen.write(bytes, shown),
+        replace: (bytes, shown) => this.emulator.screen.replace(bytes, shown),
+        resize: (size) => this.emulator.screen.resize(size),
+      },
+      role: parts.readOnly ? 'view' : 'drive',
+      mayClaimSize: () => document.visibilityState === 'visible' && this.hasRoom(),
+      onState: (connection) => {
+        this.change({ connection });
+        parts.onState(connection);
+      },
+      onHeld: (held) => this.change({ held }),
+      onSize: (size, own) => this.change({ size, own: own || parts.readOnly }),
+    });
+    // Before the emulator, which takes a while to make: the server is asked meanwhile.
+    this.connection.start();
     this.emulator = new Emulator(
       parts.host,
       {
@@ -111,28 +138,8 @@ export class LiveTerminal {
       parts.theme,
       parts.readOnly,
     );
-    this.connection = new Connection({
-      url: (position, renew) => terminalUrl(parts.place, position, parts.auth, renew),
-      open: openSocket,
-      clock: {
-        now: () => performance.now(),
-        after: (ms, what) => window.setTimeout(what, ms),
-        cancel: (timer) => window.clearTimeout(timer as number),
-      },
-      random: () => Math.random(),
-      screen: this.emulator.screen,
-      role: parts.readOnly ? 'view' : 'drive',
-      mayClaimSize: () => document.visibilityState === 'visible' && this.hasRoom(),
-      onState: (connection) => {
-        this.change({ connection });
-        parts.onState(connection);
-      },
-      onHeld: (held) => this.change({ held }),
-      onSize: (size, own) => this.change({ size, own: own || parts.readOnly }),
-    });
     this.watch();
     this.fit();
-    this.connection.start();
   }
 
   dispose(): void {
@@ -340,18 +347,41 @@ export class LiveTerminal {
   }
 
   private async copy(text: string): Promise<void> {
-    try {
-      await navigator.clipboard.writeText(text);
-      this.notify('Copied.');
-    } catch {
-      this.notify('The browser does not let this page copy.');
-    }
+    const copied = await this.intoClipboard(text);
+    this.notify(copied ? 'Copied.' : 'The browser does not let this page copy.');
   }
 
   private selected(): void {
     if (!terminalSettings().copyOnSelect) return;
     const text = this.emulator.terminal.getSelection();
-    if (text !== '') navigator.clipboard.writeText(text).catch(() => undefined);
+    if (text !== '') void this.intoClipboard(text);
+  }
+
+  private async intoClipboard(text: string): Promise<boolean> {
+    const hadFocus = this.parts.host.contains(document.activeElement);
+    const copied = await copyText(text);
+    // Without https the way into the clipboard leads through a field that takes the focus.
+    if (hadFocus) this.focus();
+    return copied;
+  }
+
+  // All that was printed.
+
+  /** Copy everything that the terminal still has, not only what is in view. */
+  copyOutput(): void {
+    void this.copy(outputOf(this.emulator.text()));
+  }
+
+  /** Save the same as a file of plain text. */
+  saveOutput(name: string): void {
+    const text = `${outputOf(this.emulator.text())}\n`;
+    const url = URL.createObjectURL(new Blob([text], { type: 'text/plain;charset=utf-8' }));
+    const link = document.createElement('a');
+    link.href = url;
+    link.download = fileName(name);
+    link.click();
+    // Not at once: some browsers begin to read it only after this turn.
+    window.setTimeout(() => URL.revokeObjectURL(url), SAVE_MS);
   }
 
   // What the browser says.
@@ -369,30 +399,24 @@ export class LiveTerminal {
       this.emulator.onFound((found) => this.change({ found })),
       this.watchSleep(),
       scrollByTouch(host, this.emulator.terminal),
-      expose(this.parts.place.sessionId, this.emulator, this.connection),
+      watchReturns({
+        retry: (anew) => this.connection.retryNow(anew),
+        lost: () => this.connection.suspect(''),
+        seen: () => {
+          if (host.contains(document.activeElement)) this.connection.claim();
+        },
+      }),
     );
     this.listen(host, 'paste', (event) => this.pasted(event as ClipboardEvent), true);
     this.listen(host, 'focusin', () => {
       this.parts.onFocus();
       this.connection.claim();
     });
-    this.listen(window, 'online', () => this.connection.retryNow(true));
-    this.listen(window, 'offline', () => this.connection.suspect('This device is offline'));
-    this.listen(window, 'focus', () => this.cameBack());
-    this.listen(window, 'pageshow', () => this.cameBack());
-    this.listen(document, 'visibilitychange', () => {
-      if (document.visibilityState === 'visible') this.cameBack();
-    });
   }
 
   private listen(target: EventTarget, name: string, what: (event: Event) => void, capture = false): void {
     target.addEventListener(name, what, capture);
     this.endings.push(() => target.removeEventListener(name, what, capture));
-  }
-
-  private cameBack(): void {
-    this.connection.retryNow();
-    if (this.parts.host.contains(document.activeElement)) this.connection.claim();
   }
 
   private watchSleep(): () => void {

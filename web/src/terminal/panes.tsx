@@ -1,7 +1,30 @@
-import { Columns2, Maximize2, Minimize2, Plus, Rows2, SquareTerminal, X } from 'lucide-react';
-import { useEffect, useRef, useState, type KeyboardEvent, type PointerEvent, type ReactNode } from 'react';
+import {
+  AArrowDown,
+  AArrowUp,
+  Columns2,
+  Copy,
+  Download,
+  EllipsisVertical,
+  Maximize2,
+  Minimize2,
+  Plus,
+  Rows2,
+  Search,
+  SquareTerminal,
+  X,
+} from 'lucide-react';
+import {
+  useEffect,
+  useLayoutEffect,
+  useRef,
+  useState,
+  type KeyboardEvent,
+  type PointerEvent,
+  type ReactNode,
+} from 'react';
 import { Button, IconButton } from '@/ui/button';
 import { cn } from '@/ui/cn';
+import { DropdownMenu } from '@/ui/menu';
 import { keyUse, type PaneCommand } from './keys';
 import {
   WHOLE,
@@ -28,7 +51,8 @@ import {
   type Leaf,
   type Tab,
 } from './layout';
-import { platform } from './live';
+import { platform, type LiveTerminal } from './live';
+import { stepFont } from './settings';
 import { TerminalView, type TerminalViewProps } from './view';
 
 export type PaneSession = { id: string; environmentId: string; name: string };
@@ -93,20 +117,25 @@ export function TerminalPanes({
   ...view
 }: TerminalPanesProps) {
   const [layout, setLayout] = useState(() => begin(workspace, sessions, first));
-  const [wanted, setWanted] = useState(first);
-  if (first !== wanted) {
-    setWanted(first);
-    if (first !== undefined) setLayout(show(layout, first));
-  }
   const [titles, setTitles] = useState<Readonly<Record<string, string>>>({});
   const root = useRef<HTMLDivElement>(null);
+  const terminals = useRef(new Map<string, LiveTerminal>());
   const tab = activeTab(layout);
   const focused = leaves(tab?.root ?? leaf(null)).find((pane) => pane.id === tab?.focused);
   const byId = new Map(sessions.map((session) => [session.id, session]));
 
   useEffect(() => remember(workspace, layout), [workspace, layout]);
   const active = focused?.sessionId ?? null;
-  useEffect(() => onActive?.(active), [onActive, active]);
+  const told = useRef(onActive);
+  useEffect(() => {
+    told.current = onActive;
+  });
+  useEffect(() => told.current?.(active), [active]);
+  // Not while rendering: React loses such a change where another one waits to be done over.
+  useLayoutEffect(() => {
+    // eslint-disable-next-line react-hooks/set-state-in-effect
+    if (first !== undefined) setLayout((before) => show(before, first));
+  }, [first]);
 
   const nameOf = (pane: Leaf | undefined): string => {
     if (pane === undefined || pane.sessionId === null) return 'New pane';
@@ -174,26 +203,31 @@ export function TerminalPanes({
           icon={Plus}
           onClick={() => setLayout((one) => addTab(one, leaf(null)))}
         />
-        <div className="ml-auto flex items-center max-md:hidden">
-          <IconButton
-            size="sm"
-            label="Split right (Ctrl+Shift+D)"
-            icon={Columns2}
-            onClick={() => command('split-right')}
-          />
-          <IconButton
-            size="sm"
-            label="Split down (Ctrl+Shift+E)"
-            icon={Rows2}
-            onClick={() => command('split-down')}
-          />
-          {tab?.root.kind === 'split' && (
+        <div className="ml-auto flex items-center">
+          <div className="flex items-center max-md:hidden">
             <IconButton
               size="sm"
-              label={tab.zoomed ? 'Show all panes (Ctrl+Shift+Z)' : 'Zoom this pane (Ctrl+Shift+Z)'}
-              icon={tab.zoomed ? Minimize2 : Maximize2}
-              onClick={() => command('zoom')}
+              label="Split right (Ctrl+Shift+D)"
+              icon={Columns2}
+              onClick={() => command('split-right')}
             />
+            <IconButton
+              size="sm"
+              label="Split down (Ctrl+Shift+E)"
+              icon={Rows2}
+              onClick={() => command('split-down')}
+            />
+            {tab?.root.kind === 'split' && (
+              <IconButton
+                size="sm"
+                label={tab.zoomed ? 'Show all panes (Ctrl+Shift+Z)' : 'Zoom this pane (Ctrl+Shift+Z)'}
+                icon={tab.zoomed ? Minimize2 : Maximize2}
+                onClick={() => command('zoom')}
+              />
+            )}
+          </div>
+          {active !== null && (
+            <TerminalMenu name={nameOf(focused)} terminal={() => terminals.current.get(tab?.focused ?? '')} />
           )}
         </div>
       </div>
@@ -229,6 +263,10 @@ export function TerminalPanes({
                     environmentId={byId.get(pane.sessionId)?.environmentId ?? ''}
                     label={`Terminal: ${nameOf(pane)}`}
                     autoFocus={pane.id === focused?.id}
+                    onLive={(live) => {
+                      if (live === null) terminals.current.delete(pane.id);
+                      else terminals.current.set(pane.id, live);
+                    }}
                     onTitle={(title) => setTitles((before) => ({ ...before, [pane.id]: title }))}
                   />
                 )}
@@ -247,6 +285,37 @@ export function TerminalPanes({
           ))}
       </div>
     </div>
+  );
+}
+
+/** A menu that closes gives the focus to its button; what wants the focus has to come after that. */
+const AFTER_MENU_MS = 50;
+
+/** What can be done with the terminal in use without a keyboard. */
+function TerminalMenu({ name, terminal }: { name: string; terminal: () => LiveTerminal | undefined }) {
+  const later = (act: (live: LiveTerminal) => void) =>
+    window.setTimeout(() => {
+      const live = terminal();
+      if (live !== undefined) act(live);
+    }, AFTER_MENU_MS);
+  const atOnce = (act: (live: LiveTerminal) => void) => () => {
+    const live = terminal();
+    if (live !== undefined) act(live);
+    later((one) => one.focus());
+  };
+  return (
+    <DropdownMenu
+      items={[
+        { label: 'Find…', icon: Search, onSelect: () => void later((live) => live.startFinding()) },
+        { label: 'Copy all output', icon: Copy, onSelect: atOnce((live) => live.copyOutput()) },
+        { label: 'Save all output', icon: Download, onSelect: atOnce((live) => live.saveOutput(name)) },
+        { kind: 'separator' },
+        { label: 'Larger text', icon: AArrowUp, onSelect: atOnce(() => stepFont(1)) },
+        { label: 'Smaller text', icon: AArrowDown, onSelect: atOnce(() => stepFont(-1)) },
+      ]}
+    >
+      <IconButton size="sm" label="More about this terminal" icon={EllipsisVertical} />
+    </DropdownMenu>
   );
 }
 

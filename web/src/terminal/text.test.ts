@@ -4,6 +4,8 @@ import {
   MAX_PASTE_BYTES,
   cleanTitle,
   copyRequest,
+  fileName,
+  outputOf,
   preparePaste,
   preview,
   webAddress,
@@ -109,5 +111,20 @@ describe('a paste', () => {
   it('is shown as one line', () => {
     expect(preview('a\nb\tc\x1b')).toBe('a⏎b c�');
     expect(preview('x'.repeat(500), 10)).toBe('xxxxxxxxxx…');
+  });
+});
+
+describe('what is saved', () => {
+  it('ends with the last line that says something', () => {
+    expect(outputOf(['a  ', '', 'b', '   ', ''])).toBe('a\n\nb');
+    expect(outputOf(['', ' '])).toBe('');
+  });
+
+  it('is a file in no other folder and of no other kind', () => {
+    expect(fileName('fix the login')).toBe('fix-the-login.txt');
+    expect(fileName('../../.bashrc\u202e')).toBe('bashrc.txt');
+    expect(fileName('größer/2')).toBe('größer-2.txt');
+    expect(fileName('<>')).toBe('terminal.txt');
+    expect(fileName('x'.repeat(500)).length).toBe(84);
   });
 });

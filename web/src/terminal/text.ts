@@ -125,3 +125,18 @@ export function amount(bytes: number): string {
   if (bytes < 1_000_000) return `${(bytes / 1000).toFixed(1)} KB`;
   return `${(bytes / 1_000_000).toFixed(1)} MB`;
 }
+
+/** Return lines as one text, without what is empty below the last of them. */
+export function outputOf(lines: readonly string[]): string {
+  const last = lines.findLastIndex((line) => line.trim() !== '');
+  return lines
+    .slice(0, last + 1)
+    .map((line) => line.trimEnd())
+    .join('\n');
+}
+
+/** Return the name of a file for what a terminal of this name printed. */
+export function fileName(name: string): string {
+  const plain = name.replace(/[^\p{L}\p{N}._-]+/gu, '-').replace(/^[-.]+|-+$/g, '');
+  return `${Array.from(plain).slice(0, 80).join('') || 'terminal'}.txt`;
+}

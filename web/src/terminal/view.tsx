@@ -36,6 +36,8 @@ export type TerminalViewProps = {
   onFocus?: () => void;
   /** Somebody whose sign-in has ended wants to sign in. */
   onSignIn?: () => void;
+  /** The terminal is there, for what a menu does with it; null when it is gone. */
+  onLive?: (live: LiveTerminal | null) => void;
   className?: string;
 };
 
@@ -61,15 +63,16 @@ export function TerminalView({
   onBell,
   onFocus,
   onSignIn,
+  onLive,
   className,
 }: TerminalViewProps) {
   const root = useRef<HTMLElement>(null);
   const behind = useRef<HTMLButtonElement>(null);
   const [live, setLive] = useState<LiveTerminal | null>(null);
   const theme = useTheme();
-  const latest = useRef({ onTitle, onState, onBell, onFocus, focusChain, autoFocus, theme });
+  const latest = useRef({ onTitle, onState, onBell, onFocus, onLive, focusChain, autoFocus, theme });
   useEffect(() => {
-    latest.current = { onTitle, onState, onBell, onFocus, focusChain, autoFocus, theme };
+    latest.current = { onTitle, onState, onBell, onFocus, onLive, focusChain, autoFocus, theme };
   });
   useAboveKeyboard(root);
 
@@ -89,8 +92,12 @@ export function TerminalView({
         onLeave: () => (latest.current.focusChain?.current ?? behind.current)?.focus(),
       });
       setLive(terminal);
+      latest.current.onLive?.(terminal);
       if (latest.current.autoFocus) terminal.focus();
-      return () => terminal.dispose();
+      return () => {
+        latest.current.onLive?.(null);
+        terminal.dispose();
+      };
     },
     [sessionId, environmentId, auth, readOnly],
   );

@@ -4,6 +4,7 @@ import { useState, type SyntheticEvent, type ReactNode } from 'react';
 import { Button, IconButton } from './button';
 import { cn } from './cn';
 import { Field } from './field';
+import { useFocusBack } from './focus-back';
 import { Input } from './input';
 
 const OVERLAY = 'fixed inset-0 z-40 bg-scrim data-[state=open]:animate-fade';
@@ -39,12 +40,14 @@ export function Dialog({
   children,
   sticky = false,
 }: DialogProps) {
+  const focusBack = useFocusBack();
   return (
     <Radix.Root open={open} onOpenChange={onOpenChange}>
       <Radix.Portal>
         <Radix.Overlay className={OVERLAY} />
         <Radix.Content
           className={cn(PANEL, WIDTHS[width])}
+          {...focusBack}
           {...(description === undefined ? { 'aria-describedby': undefined } : {})}
           onInteractOutside={(event) => {
             if (sticky) event.preventDefault();
@@ -99,13 +102,16 @@ export function ConfirmDialog({
   busy = false,
   onConfirm,
 }: ConfirmProps) {
+  const focusBack = useFocusBack();
   return (
     <RadixAlert.Root open={open} onOpenChange={onOpenChange}>
       <RadixAlert.Portal>
         <RadixAlert.Overlay className={OVERLAY} />
         <RadixAlert.Content
           className={cn(PANEL, WIDTHS.sm)}
+          {...focusBack}
           onOpenAutoFocus={(event) => {
+            focusBack.onOpenAutoFocus();
             // Else Cancel has the focus, which is right where nothing is to be typed.
             const box = (event.currentTarget as HTMLElement | null)?.querySelector('input');
             if (!box) return;

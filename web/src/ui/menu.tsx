@@ -101,7 +101,8 @@ export function DropdownMenu({
   side?: 'top' | 'right' | 'bottom' | 'left';
 }) {
   return (
-    <RadixDropdown.Root>
+    // Not modal: the page behind stays readable, and its focus is never hidden from who hears it.
+    <RadixDropdown.Root modal={false}>
       <RadixDropdown.Trigger asChild>{children}</RadixDropdown.Trigger>
       <RadixDropdown.Portal>
         <RadixDropdown.Content
@@ -120,7 +121,7 @@ export function DropdownMenu({
 
 export function ContextMenu({ children, items }: { children: ReactNode; items: readonly MenuItem[] }) {
   return (
-    <RadixContext.Root>
+    <RadixContext.Root modal={false}>
       <RadixContext.Trigger asChild>{children}</RadixContext.Trigger>
       <RadixContext.Portal>
         <RadixContext.Content collisionPadding={8} className={CONTENT}>

@@ -10,11 +10,11 @@ const MODAL =
 
 export type Place = 'page' | 'input' | 'terminal' | 'modal';
 
-/** Where the focus is; a terminal marks itself with `data-terminal`. */
+/** Where the focus is; a terminal marks itself with `data-terminal`. Its buttons type nothing into it. */
 export function placeOf(target: EventTarget | null, root: ParentNode = document): Place {
   if (root.querySelector(MODAL) !== null) return 'modal';
   if (!(target instanceof Element)) return 'page';
-  if (target.closest('[data-terminal]') !== null) return 'terminal';
+  if (target.closest('[data-terminal]') !== null && target.closest('button, a') === null) return 'terminal';
   return target.closest(TYPED_IN) === null ? 'page' : 'input';
 }
 

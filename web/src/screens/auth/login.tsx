@@ -1,10 +1,13 @@
 import { useState, type SyntheticEvent } from 'react';
 import { Link, useSearchParams } from 'react-router';
+import { saidAtSignIn } from '@/auth/farewell';
 import { login } from '@/auth/session';
 import { Button } from '@/ui/button';
+import { cn } from '@/ui/cn';
 import { ErrorNote } from '@/ui/error-state';
 import { Field } from '@/ui/field';
 import { Input, PasswordInput } from '@/ui/input';
+import { Notice } from '@/ui/notice';
 import { AuthFrame, TEXT_LINK } from './frame';
 
 export function Component() {
@@ -13,6 +16,7 @@ export function Component() {
   const [password, setPassword] = useState('');
   const [error, setError] = useState<unknown>();
   const [busy, setBusy] = useState(false);
+  const [said] = useState(saidAtSignIn);
   const submit = (event: SyntheticEvent) => {
     event.preventDefault();
     setBusy(true);
@@ -38,6 +42,7 @@ export function Component() {
       }
     >
       <form onSubmit={submit} className="flex flex-col gap-4">
+        {error === undefined && said !== undefined && <Notice kind="ok">{said}</Notice>}
         {error !== undefined && <ErrorNote error={error} />}
         <Field label="E-mail address">
           {(control) => (
@@ -66,6 +71,13 @@ export function Component() {
         <Button type="submit" variant="primary" size="lg" busy={busy} className="mt-1 w-full">
           Sign in
         </Button>
+        <Link
+          to="/forgot-password"
+          state={{ email: email.trim() }}
+          className={cn(TEXT_LINK, 'self-center text-sm')}
+        >
+          Forgotten your password?
+        </Link>
       </form>
     </AuthFrame>
   );

@@ -1,5 +1,5 @@
 import { useState, type SyntheticEvent } from 'react';
-import { Link, useSearchParams } from 'react-router';
+import { Link, useLocation, useSearchParams } from 'react-router';
 import { ApiError, sentence } from '@/api/errors';
 import type { Registration } from '@/api/types';
 import { register } from '@/auth/session';
@@ -8,10 +8,9 @@ import { Collapsible } from '@/ui/collapsible';
 import { ErrorNote } from '@/ui/error-state';
 import { Field } from '@/ui/field';
 import { Input, PasswordInput } from '@/ui/input';
+import { Notice } from '@/ui/notice';
 import { AuthFrame, TEXT_LINK } from './frame';
-
-const LEAST_CHARACTERS = 8;
-const MOST_CHARACTERS = 128;
+import { PASSWORD_HINT, passwordProblem } from './password';
 
 type TokenKind = 'setupToken' | 'invitation';
 type Fields = { name: string; email: string; password: string; setupToken: string; invitation: string };
@@ -34,14 +33,11 @@ export function problemsFrom(error: unknown): Problems {
 }
 
 function problemsOf({ name, email, password }: Fields): Problems {
+  const wrong = passwordProblem(password);
   return {
     ...(name.trim() === '' ? { name: 'Say how you are called.' } : {}),
     ...(/^\S+@\S+$/u.test(email.trim()) ? {} : { email: 'This is no e-mail address.' }),
-    ...(Array.from(password).length < LEAST_CHARACTERS
-      ? { password: `At least ${LEAST_CHARACTERS} characters.` }
-      : Array.from(password).length > MOST_CHARACTERS
-        ? { password: `At most ${MOST_CHARACTERS} characters.` }
-        : {}),
+    ...(wrong === undefined ? {} : { password: wrong }),
   };
 }
 
@@ -55,24 +51,33 @@ function bodyOf({ name, email, password, setupToken, invitation }: Fields): Regi
   };
 }
 
-/** A token out of the address: kept from the server's logs and other sites by being behind `#`. */
-function tokenFromAddress(kind: TokenKind, params: URLSearchParams): string {
+/** Out of the address: tokens are kept from the server's logs and other sites by being behind `#`. */
+function fromAddress(kind: TokenKind | 'email', params: URLSearchParams): string {
   const behind = new URLSearchParams(window.location.hash.slice(1));
   return behind.get(kind) ?? params.get(kind) ?? '';
 }
 
 export function Component() {
-  const [params] = useSearchParams();
+  // Another link in the same tab changes what is behind the # alone. It goes when the form is sent.
+  const { hash } = useLocation();
+  const [link, setLink] = useState(hash);
+  if (hash !== '' && hash !== link) setLink(hash);
+  return <Register key={link} />;
+}
+
+function Register() {
+  const [params, setParams] = useSearchParams();
   const [fields, setFields] = useState<Fields>(() => ({
     name: '',
-    email: '',
+    email: fromAddress('email', params),
     password: '',
-    setupToken: tokenFromAddress('setupToken', params),
-    invitation: tokenFromAddress('invitation', params),
+    setupToken: fromAddress('setupToken', params),
+    invitation: fromAddress('invitation', params),
   }));
   const [problems, setProblems] = useState<Problems>({});
   const [error, setError] = useState<unknown>();
   const [busy, setBusy] = useState(false);
+  const [posted, setPosted] = useState(false);
   // Asked for once it is known to be needed: by the address, or by the server's refusal.
   const [asked, setAsked] = useState<ReadonlySet<TokenKind>>(
     () => new Set((['setupToken', 'invitation'] as const).filter((kind) => fields[kind] !== '')),
@@ -85,19 +90,24 @@ export function Component() {
     setError(undefined);
     if (Object.keys(own).length > 0) return;
     setBusy(true);
-    register(bodyOf(fields)).catch((failure: unknown) => {
-      setBusy(false);
-      const found = problemsFrom(failure);
-      setProblems(found);
-      if (Object.keys(found).length === 0) setError(failure);
-      if (found.setupToken !== undefined) setAsked(new Set([...asked, 'setupToken']));
-      if (found.invitation !== undefined) setAsked(new Set([...asked, 'invitation']));
-    });
+    // The guard goes on from here once the tokens are there: who is new is shown how to begin.
+    if (!params.has('return')) setParams({ return: '/welcome' }, { replace: true });
+    register(bodyOf(fields))
+      .then((signedIn) => setPosted(!signedIn))
+      .catch((failure: unknown) => {
+        setBusy(false);
+        const found = problemsFrom(failure);
+        setProblems(found);
+        if (Object.keys(found).length === 0) setError(failure);
+        if (found.setupToken !== undefined) setAsked(new Set([...asked, 'setupToken']));
+        if (found.invitation !== undefined) setAsked(new Set([...asked, 'invitation']));
+      });
   };
   const set = (field: keyof Fields) => (value: string) => {
     setFields({ ...fields, [field]: value });
     setProblems(Object.fromEntries(Object.entries(problems).filter(([key]) => key !== field)));
   };
+  if (posted) return <LookIntoMail email={fields.email.trim()} />;
   return (
     <AuthFrame
       title={asked.has('setupToken') ? 'Create the first account' : 'Create your account'}
@@ -157,11 +167,7 @@ export function Component() {
             />
           )}
         </Field>
-        <Field
-          label="Password"
-          hint={`${LEAST_CHARACTERS} to ${MOST_CHARACTERS} characters.`}
-          error={problems.password}
-        >
+        <Field label="Password" hint={PASSWORD_HINT} error={problems.password}>
           {(control) => (
             <PasswordInput
               {...control}
@@ -187,6 +193,22 @@ export function Component() {
           </Collapsible>
         )}
       </form>
+    </AuthFrame>
+  );
+}
+
+function LookIntoMail({ email }: { email: string }) {
+  return (
+    <AuthFrame title="Look into your mail">
+      <div className="flex flex-col gap-4">
+        <Notice kind="ok">
+          A mail is on its way to <strong className="font-medium">{email}</strong>. Confirm the address by its
+          link, then sign in.
+        </Notice>
+        <Button asChild variant="primary" size="lg" className="w-full">
+          <Link to="/login">Go to the sign-in</Link>
+        </Button>
+      </div>
     </AuthFrame>
   );
 }

@@ -241,9 +241,14 @@ function Beginning({ onCreate }: { onCreate: () => void }) {
           See what changed, commit it, push it. Your git credentials never enter the sandbox.
         </BeginningStep>
       </ol>
-      <Button variant="primary" size="lg" icon={Plus} onClick={onCreate} className="mt-6">
-        New environment
-      </Button>
+      <div className="mt-6 flex flex-wrap gap-2">
+        <Button variant="primary" size="lg" icon={Plus} onClick={onCreate}>
+          New environment
+        </Button>
+        <Button asChild variant="ghost" size="lg">
+          <Link to="/welcome">Look whether all is ready</Link>
+        </Button>
+      </div>
       <p className="mt-4 flex flex-wrap items-center gap-1.5 text-sm text-fg-3 max-md:hidden">
         Press <CommandKeys id="palette.open" /> for anything, <CommandKeys id="keys.show" /> for all keys.
       </p>

@@ -1,28 +1,8 @@
-import {
-  FolderGit2,
-  Keyboard,
-  KeyRound,
-  MonitorSmartphone,
-  Palette,
-  Server,
-  UserRound,
-  type LucideIcon,
-} from 'lucide-react';
 import { useEffect, useRef, type ReactNode } from 'react';
 import { NavLink, useLocation } from 'react-router';
+import { useIsAdmin } from '@/api/queries';
 import { Page } from '@/app/page';
-
-export type SettingsPart = { path: string; title: string; icon: LucideIcon };
-
-export const SETTINGS: readonly SettingsPart[] = [
-  { path: 'account', title: 'Account', icon: UserRound },
-  { path: 'sign-ins', title: 'Sign-ins', icon: MonitorSmartphone },
-  { path: 'appearance', title: 'Appearance', icon: Palette },
-  { path: 'keys', title: 'Keys', icon: Keyboard },
-  { path: 'github', title: 'GitHub', icon: FolderGit2 },
-  { path: 'hosts', title: 'Git hosts', icon: Server },
-  { path: 'variables', title: 'Variables', icon: KeyRound },
-];
+import { ADMINISTRATION, SETTINGS, type SettingsPart } from './parts';
 
 /** One part of the settings, with the way to the others beside it. */
 export function SettingsPage({
@@ -51,29 +31,44 @@ export function SettingsPage({
 }
 
 function SettingsNav() {
-  const list = useRef<HTMLUListElement>(null);
+  const row = useRef<HTMLElement>(null);
   const { pathname } = useLocation();
+  const isAdmin = useIsAdmin();
   useEffect(() => {
     // On a phone the row is wider than the screen: the part that is shown comes into view.
-    list.current
-      ?.querySelector('[aria-current=page]')
-      ?.scrollIntoView({ block: 'nearest', inline: 'center' });
-  }, [pathname]);
+    row.current?.querySelector('[aria-current=page]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
+  }, [pathname, isAdmin]);
   return (
-    <nav aria-label="Settings" className="shrink-0 max-md:-mx-4 max-md:overflow-x-auto max-md:px-4 md:w-44">
-      <ul ref={list} className="flex gap-1 md:flex-col">
-        {SETTINGS.map(({ path, title, icon: Icon }) => (
-          <li key={path} className="shrink-0">
-            <NavLink
-              to={`/settings/${path}`}
-              className="flex h-8 items-center gap-2 rounded-md px-2.5 text-sm whitespace-nowrap text-fg-2 hover:bg-hover hover:text-fg focus-inset aria-[current=page]:bg-active aria-[current=page]:font-medium aria-[current=page]:text-fg pointer-coarse:h-11"
-            >
-              <Icon aria-hidden className="size-4 shrink-0" />
-              {title}
-            </NavLink>
-          </li>
-        ))}
-      </ul>
+    <nav
+      ref={row}
+      aria-label="Settings"
+      className="flex shrink-0 gap-1 max-md:-mx-4 max-md:overflow-x-auto max-md:px-4 md:w-44 md:flex-col"
+    >
+      <Parts parts={SETTINGS} />
+      {isAdmin && (
+        <>
+          <h2 className="px-2.5 pt-5 pb-1 text-xs font-medium text-fg-3 max-md:sr-only">Administration</h2>
+          <Parts parts={ADMINISTRATION} />
+        </>
+      )}
     </nav>
+  );
+}
+
+function Parts({ parts }: { parts: readonly SettingsPart[] }) {
+  return (
+    <ul className="flex gap-1 md:flex-col">
+      {parts.map(({ path, title, icon: Icon }) => (
+        <li key={path} className="shrink-0">
+          <NavLink
+            to={`/settings/${path}`}
+            className="flex h-8 items-center gap-2 rounded-md px-2.5 text-sm whitespace-nowrap text-fg-2 hover:bg-hover hover:text-fg focus-inset aria-[current=page]:bg-active aria-[current=page]:font-medium aria-[current=page]:text-fg pointer-coarse:h-11"
+          >
+            <Icon aria-hidden className="size-4 shrink-0" />
+            {title}
+          </NavLink>
+        </li>
+      ))}
+    </ul>
   );
 }

@@ -1,5 +1,6 @@
 import type { GitStatus, StatusFile } from '@/api/git';
 import type { FileStatus } from '../review/diff/files';
+import { isUnpublished } from '../review/sync';
 
 /** The one thing to do next with a worktree. */
 export type NextStep =
@@ -17,10 +18,9 @@ export function nextStep(status: GitStatus): NextStep {
   if (files.length > 0 || truncated) return { step: 'commit', files: files.length };
   if (detached) return { step: 'none', why: 'On no branch' };
   if (head === null) return { step: 'none', why: 'No commit yet' };
-  const unpublished = !status.upstream;
   // What the remote has is brought here first: pushing would be refused.
   if (behind > 0 && ahead === 0) return { step: 'pull', commits: behind };
-  if (ahead > 0 || unpublished) return { step: 'push', commits: ahead, first: unpublished };
+  if (ahead > 0 || !status.upstream) return { step: 'push', commits: ahead, first: isUnpublished(status) };
   return { step: 'none', why: 'Up to date' };
 }
 

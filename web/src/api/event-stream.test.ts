@@ -1,6 +1,13 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { ApiError } from './errors';
-import { backoff, EventsClient, SILENCE_MS, type ServerEvent } from './events';
+import {
+  backoff,
+  EventsClient,
+  SILENCE_MS,
+  WATCH_LESS_MS,
+  WATCH_SOON_MS,
+  type ServerEvent,
+} from './event-stream';
 import { staleKeys } from './live';
 import { EventStreamParser, StreamTooLarge, type ServerSentEvent } from './sse';
 
@@ -69,16 +76,21 @@ function stream() {
   };
 }
 
-type Opening = { lastEventId: string | undefined; stream: ReturnType<typeof stream> };
+type Opening = {
+  lastEventId: string | undefined;
+  watched: readonly string[];
+  aborted: () => boolean;
+  stream: ReturnType<typeof stream>;
+};
 
 function setUp() {
   vi.useFakeTimers();
   const openings: Opening[] = [];
   let refusal: ApiError | undefined;
   const client = new EventsClient({
-    open: (lastEventId, signal) => {
+    open: (lastEventId, watched, signal) => {
       if (refusal) return Promise.reject(refusal);
-      const opened = { lastEventId, stream: stream() };
+      const opened = { lastEventId, watched, aborted: () => signal.aborted, stream: stream() };
       openings.push(opened);
       signal.addEventListener('abort', opened.stream.fail);
       return Promise.resolve(opened.stream.response);
@@ -161,6 +173,85 @@ describe('the events client', () => {
     expect(client.getState()).toMatchObject({ state: 'waiting', at: Date.now() + 12_000 });
   });
 
+  it('obeys a long Retry-After of a server that has too many streams, within reason', async () => {
+    const { client, refuse, settle } = setUp();
+    refuse(new ApiError('many', { status: 429, code: 'TOO_MANY_EVENT_STREAMS', retryAfter: 90 }));
+    client.start();
+    await settle();
+    expect(client.getState()).toMatchObject({ state: 'waiting', at: Date.now() + 90_000 });
+    client.stop();
+    refuse(new ApiError('many', { status: 429, code: 'X', retryAfter: 1e9 }));
+    client.start();
+    await settle();
+    expect(client.getState()).toMatchObject({ state: 'waiting', at: Date.now() + 300_000 });
+  });
+
+  it('tries again after a refusal that is not the end of the sign-in, or is a proxy of its own', async () => {
+    for (const [status, code] of [
+      [401, 'UNAUTHENTICATED'],
+      [404, 'HTTP_404'],
+      [502, 'HTTP_502'],
+    ] as const) {
+      const { client, refuse, settle, openings } = setUp();
+      refuse(new ApiError('no', { status, code }));
+      client.start();
+      await settle();
+      expect(client.getState()).toMatchObject({ state: 'waiting' });
+      refuse(undefined);
+      await vi.advanceTimersByTimeAsync(1_000);
+      expect(client.getState()).toEqual({ state: 'live' });
+      expect(openings).toHaveLength(1);
+    }
+  });
+
+  it('asks for what is looked at by opening the stream anew, and nobody notices', async () => {
+    const { client, openings, seen, gaps, settle } = setUp();
+    const states: string[] = [];
+    client.setWatched(['b']);
+    client.watch(() => states.push(client.getState().state));
+    client.start();
+    await settle();
+    expect(openings.map(({ watched }) => watched)).toEqual([['b']]);
+    client.setWatched(['b', 'a']);
+    await vi.advanceTimersByTimeAsync(WATCH_SOON_MS);
+    expect(openings).toHaveLength(1); // it has no place yet to go on from
+    openings[0]?.stream.send('id: 7\nevent: ready\ndata: {}\n\n');
+    await vi.advanceTimersByTimeAsync(WATCH_SOON_MS);
+    expect(openings[0]?.aborted()).toBe(true);
+    expect(openings[1]).toMatchObject({ lastEventId: '7', watched: ['a', 'b'] });
+    openings[1]?.stream.send('id: 8\nevent: x.changed\ndata: {}\n\n');
+    await settle();
+    expect(seen.map((one) => one.type)).toEqual(['ready', 'x.changed']);
+    expect(gaps()).toBe(0);
+    expect(states).toEqual(['connecting', 'live']);
+  });
+
+  it('waits with what is not looked at any more, as it may come back', async () => {
+    const { client, openings, settle } = setUp();
+    client.setWatched(['a', 'b']);
+    client.start();
+    await settle();
+    openings[0]?.stream.send('id: 7\nevent: ready\ndata: {}\n\n');
+    await settle();
+    client.setWatched(['a']);
+    await vi.advanceTimersByTimeAsync(WATCH_LESS_MS - 1);
+    client.setWatched(['b', 'a']);
+    await vi.advanceTimersByTimeAsync(WATCH_LESS_MS);
+    expect(openings).toHaveLength(1);
+    client.setWatched([]);
+    await vi.advanceTimersByTimeAsync(WATCH_LESS_MS);
+    expect(openings[1]?.watched).toEqual([]);
+  });
+
+  it('watches no more than the server takes, and goes on after the place that it is given', async () => {
+    const { client, openings, settle } = setUp();
+    client.setWatched(Array.from({ length: 40 }, (_, number) => String(number)));
+    client.start('41-a');
+    await settle();
+    expect(openings[0]?.watched).toHaveLength(16);
+    expect(openings[0]?.lastEventId).toBe('41-a');
+  });
+
   it('takes silence for a dead connection, and any byte for a living one', async () => {
     const { client, openings, settle } = setUp();
     client.start();
@@ -194,7 +285,9 @@ describe('the events client', () => {
     await settle();
     openings[0]?.stream.send('data: nonsense\n\ndata: [1]\n\ndata: null\n\nevent: a.b\ndata: {"id":7}\n\n');
     await settle();
-    expect(seen).toEqual([{ type: 'a.b', id: undefined, environmentId: undefined, sessionId: undefined }]);
+    expect(seen).toEqual([
+      { type: 'a.b', id: undefined, environmentId: undefined, sessionId: undefined, job: undefined },
+    ]);
   });
 });
 
@@ -216,7 +309,22 @@ describe('waiting and old copies', () => {
       ['sessions', 'e'],
     ]);
     expect(staleKeys({ type: 'git.changed', sessionId: 's' })).toContainEqual(['git', 'status', 's']);
+    expect(staleKeys({ type: 'git.changed', id: 'e' })).toEqual([['git']]);
     expect(staleKeys({ type: 'github.changed' })).toEqual([['github']]);
     expect(staleKeys({ type: '' })).toEqual([]);
+  });
+
+  it('reads only the log of a job that said something, and all of one that is another', () => {
+    const of = (type: string, job?: string) => staleKeys({ type, sessionId: 's', job });
+    expect(of('job.output', 'setup')).toEqual([['setup', 's', 'log']]);
+    expect(of('job.changed', 'setup')).toEqual([['setup', 's']]);
+    expect(of('job.output', 'command.dev')).toEqual([['commands', 's', 'dev']]);
+    expect(of('job.changed', 'command.dev')).toEqual([['commands', 's']]);
+    expect(of('job.changed')).toEqual([
+      ['setup', 's'],
+      ['commands', 's'],
+    ]);
+    expect(of('job.changed', 'teardown')).toEqual([]);
+    expect(staleKeys({ type: 'job.changed', job: 'setup' })).toEqual([['setup'], ['commands']]);
   });
 });

@@ -1,0 +1,74 @@
+import {
+  Activity,
+  Bot,
+  FolderGit2,
+  Keyboard,
+  KeyRound,
+  LockKeyhole,
+  MailPlus,
+  MonitorSmartphone,
+  Palette,
+  ScrollText,
+  Server,
+  UserRound,
+  UsersRound,
+  type LucideIcon,
+} from 'lucide-react';
+import { useNavigate } from 'react-router';
+import { useIsAdmin } from '@/api/queries';
+import type { Command } from '@/app/commands';
+
+export type SettingsPart = {
+  path: string;
+  title: string;
+  icon: LucideIcon;
+  /** More words by which the palette finds it. */
+  words?: string;
+};
+
+export const SETTINGS: readonly SettingsPart[] = [
+  { path: 'account', title: 'Account', icon: UserRound, words: 'e-mail address name verify' },
+  { path: 'password', title: 'Password', icon: LockKeyhole, words: 'change' },
+  {
+    path: 'sign-ins',
+    title: 'Sign-ins',
+    icon: MonitorSmartphone,
+    words: 'devices browsers sign out everywhere',
+  },
+  { path: 'tokens', title: 'Access tokens', icon: Bot, words: 'api scripts programs cli' },
+  { path: 'activity', title: 'Activity', icon: Activity, words: 'audit log history' },
+  { path: 'appearance', title: 'Appearance', icon: Palette, words: 'theme dark light contrast font' },
+  { path: 'keys', title: 'Keys', icon: Keyboard, words: 'keyboard shortcuts bindings' },
+  { path: 'github', title: 'GitHub', icon: FolderGit2, words: 'connect repositories' },
+  { path: 'hosts', title: 'Git hosts', icon: Server, words: 'gitlab forgejo credentials' },
+  { path: 'variables', title: 'Variables', icon: KeyRound, words: 'secrets environment' },
+];
+
+/** Only for who administers the server. */
+export const ADMINISTRATION: readonly SettingsPart[] = [
+  { path: 'users', title: 'Users', icon: UsersRound, words: 'admin accounts people disable reset password' },
+  { path: 'invitations', title: 'Invitations', icon: MailPlus, words: 'admin invite people' },
+  { path: 'audit', title: 'Audit log', icon: ScrollText, words: 'admin export chain history' },
+];
+
+function commandsOf(parts: readonly SettingsPart[], group: string, go: (path: string) => void): Command[] {
+  return parts.map(({ path, title, icon, words }) => ({
+    id: `settings.${path}`,
+    title,
+    group,
+    icon,
+    keywords: `settings ${words ?? ''}`,
+    run: () => go(`/settings/${path}`),
+  }));
+}
+
+/** A command for each part of the settings that the signed-in person has. */
+export function useSettingsCommands(): Command[] {
+  const navigate = useNavigate();
+  const isAdmin = useIsAdmin();
+  const go = (path: string) => void navigate(path);
+  return [
+    ...commandsOf(SETTINGS, 'Settings', go),
+    ...(isAdmin ? commandsOf(ADMINISTRATION, 'Administration', go) : []),
+  ];
+}
