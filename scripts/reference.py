@@ -143,6 +143,8 @@ CATEGORY_TEXTS = {
     "NOT_FOUND": "Absent, or not the caller's: the two are never told apart.",
     "CONFLICT": "The present state refuses the request.",
     "TOO_LARGE": "More bytes than the route takes.",
+    "MISDIRECTED": "The request is for a name that is not this server's.",
+    "UNPROCESSABLE": "Well-formed, and at odds with an earlier request.",
     "RATE_LIMITED": "Too many of these; `Retry-After` says when to come back.",
     "UNAVAILABLE": "Something that the server needs does not answer; trying again may help.",
     "NOT_CONFIGURED": "The operator has not set this up.",

@@ -36,13 +36,18 @@ QUIET = (
 
 
 @asynccontextmanager
-async def opened_browser() -> AsyncGenerator[Browser]:
-    """Start the browser without a window; the test is skipped where there is none."""
+async def opened_browser(*, webgl: bool = True) -> AsyncGenerator[Browser]:
+    """Start the browser without a window; the test is skipped where there is none.
+
+    Args:
+        webgl: Without it, terminals draw with elements, whose text a test can read.
+    """
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         missing("chromium is not installed")
     # Its own sandbox needs rights that root's processes in a container do not have.
     arguments = [*QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    arguments += [] if webgl else ["--disable-3d-apis"]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=program, headless=True, args=arguments
@@ -55,7 +60,7 @@ async def opened_browser() -> AsyncGenerator[Browser]:
 
 @asynccontextmanager
 async def opened_page(
-    browser: Browser, url: str, *, phone: bool = False
+    browser: Browser, url: str, *, phone: bool = False, dark: bool = False
 ) -> AsyncGenerator[tuple[Page, list[str]]]:
     """Open a page of the server in a browser profile of its own.
 
@@ -63,6 +68,7 @@ async def opened_page(
         browser: From `opened_browser`.
         url: Where the server is; paths of the page's `goto` go after it.
         phone: Of a phone's size and with touch.
+        dark: Asks for dark colours, as a system does.
 
     Returns:
         The page, and a list that fills with the errors that it meets: exceptions, what the
@@ -73,6 +79,7 @@ async def opened_page(
         viewport=PHONE if phone else DESKTOP,  # pyright: ignore[reportArgumentType] - a mapping
         has_touch=phone,
         is_mobile=phone,
+        color_scheme="dark" if dark else "light",
     )
     context.set_default_timeout(WAIT_MS)
     page = await context.new_page()
@@ -80,7 +87,7 @@ async def opened_page(
 
     def on_console(message: ConsoleMessage) -> None:
         if message.type == "error":
-            faults.append(message.text)
+            faults.append(f"{message.text} {message.location['url']}".strip())
 
     page.on("console", on_console)
     page.on("pageerror", lambda error: faults.append(str(error)))

@@ -244,8 +244,9 @@ def test_a_refresh_token_works_once_and_logout_takes_any(world: World) -> None:
         }
 
 
-def test_me_is_the_user_alone(world: World) -> None:
-    assert world.ok("GET", "/api/auth/me") == {"success": True, "data": {"user": world.user}}
+def test_me_is_the_user_and_whether_they_administer(world: World) -> None:
+    me = world.ok("GET", "/api/auth/me")
+    assert me == {"success": True, "data": {"user": world.user, "isAdmin": True}}
 
 
 # ---- environments ---------------------------------------------------------------------------
