@@ -375,7 +375,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def everything_settles(self) -> None:
         self.server.runtime.faults.unavailable = None
-        assert self.server.portal.call(self._settled) == []
+        self.server.portal.call(self._settled)
         running = self.server.portal.call(self.server.rows, SANDBOX_OF)
         kept = self.server.runtime.kept
         assert {UUID(one) for one in running} == kept
@@ -505,16 +505,15 @@ class Life(RuleBasedStateMachine):
 
         await until(begun, "the environment runs")
 
-    async def _settled(self) -> list[str]:
-        """Let the server do what is left; return what is left all the same."""
+    async def _settled(self) -> None:
+        """Wait until the server has done what is left to do."""
         reconcile = state_of(self.server.client)["reconcile"]
-        left: list[str] = []
-        for _ in range(3):
+
+        async def nothing_is_left() -> bool:
             assert await reconcile.run_now()
-            left = [one for each in IN_BETWEEN for one in await self.server.rows(each)]
-            if not left:
-                break
-        return left
+            return not any([await self.server.rows(each) for each in IN_BETWEEN])
+
+        await until(nothing_is_left, "no row is in between")
 
 
 def _nth(of: list[str], which: int) -> str | None:

@@ -239,6 +239,7 @@ class AuditService:
             )
             last = rows[-1].seq
 
+
 def _fault(
     row: AuditEventRow, last: int, previous: str, head: tuple[int, str] | None
 ) -> str | None:
