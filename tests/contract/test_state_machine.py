@@ -43,9 +43,9 @@ BAD_NAMES = st.sampled_from(["", " ", "a\nb", "x" * 65, "a\0b", "\u202e", " a"])
 WHICH = st.integers(0, 11)
 MAX_USERS = 3
 IN_BETWEEN = (
-    "SELECT id FROM environments WHERE status = 'starting'",
-    "SELECT id FROM environments WHERE desired = 'deleted' OR claimed_by IS NOT NULL",
-    "SELECT id FROM sessions WHERE deleted OR (NOT ready AND status <> 'dead')",
+    "SELECT id, name, reason FROM environments WHERE status = 'starting'",
+    "SELECT id, name, reason, claimed_by, claimed_until, status, desired FROM environments WHERE desired = 'deleted' OR claimed_by IS NOT NULL",
+    "SELECT id, name, reason, environment_id FROM sessions WHERE deleted OR (NOT ready AND status <> 'dead')",
     "SELECT id FROM sessions WHERE environment_id NOT IN (SELECT id FROM environments)",
 )
 """Rows that may not be there when nothing goes on any more."""
@@ -131,7 +131,7 @@ class Server:
     async def rows(self, statement: str) -> list[str]:
         database = state_of(self.client)["environments"].database
         async with database.read() as tx:
-            return [str(row[0]) for row in await tx.execute(text(statement))]
+            return [" ".join(map(str, row)) for row in await tx.execute(text(statement))]
 
 
 class Life(RuleBasedStateMachine):
@@ -508,12 +508,17 @@ class Life(RuleBasedStateMachine):
     async def _settled(self) -> None:
         """Wait until the server has done what is left to do."""
         reconcile = state_of(self.server.client)["reconcile"]
+        left: list[str] = []
 
         async def nothing_is_left() -> bool:
             assert await reconcile.run_now()
-            return not any([await self.server.rows(each) for each in IN_BETWEEN])
+            left[:] = [row for each in IN_BETWEEN for row in await self.server.rows(each)]
+            return not left
 
-        await until(nothing_is_left, "no row is in between")
+        try:
+            await until(nothing_is_left, "no row is in between")
+        except AssertionError:
+            raise AssertionError(f"not settled: {left}") from None
 
 
 def _nth(of: list[str], which: int) -> str | None:
