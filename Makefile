@@ -12,8 +12,8 @@ WORKERS ?= 2
 UV_COMPILE := .tools/bin/uv pip compile --universal --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --python-version 3.11 --quiet
 
-.PHONY: help serve test slow check setup format lint types imports unit rules web web-check lock \
-	reference openapi bench clean
+.PHONY: help serve test slow fuzz check setup format lint types imports unit rules web web-check \
+	lock reference openapi bench clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,13 @@ test: ## set everything up and run every check and every test
 slow: ## torture and load: the tests that `make test` leaves out
 	@scripts/setup.sh test
 	@$(PYTHON) scripts/with_services.py --image $(PYTEST) -m slow tests
+
+CASES ?= 20000
+SEED ?= 1
+fuzz: ## requests made from the API's document: make fuzz CASES=20000 SEED=1
+	@scripts/setup.sh test
+	@CRAFTASTIC_FUZZ_CASES=$(CASES) CRAFTASTIC_FUZZ_SEED=$(SEED) \
+		$(PYTEST) -p no:xdist tests/contract/test_api_fuzz.py
 
 check: ## the fast half: format, lint, types, imports, unit and documentation tests
 	@scripts/setup.sh

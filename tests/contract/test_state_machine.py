@@ -38,7 +38,7 @@ from tests.fakes.people import PASSWORD, bearer, signed_in, state_of
 from tests.fakes.tmux_runtime import TmuxRuntime
 from tests.fakes.whole_app import whole_app, whole_settings
 
-NAMES = st.sampled_from(["one", "two", "three", "Zwei \u00fc", "\U0001f680", "-rf", "$(x)"])
+NAMES = st.sampled_from(["one", "two", "\U0001f680", "$(x)"])
 BAD_NAMES = st.sampled_from(["", " ", "a\nb", "x" * 65, "a\0b", "\u202e", " a"])
 WHICH = st.integers(0, 23)
 MAX_USERS = 3
