@@ -234,3 +234,21 @@ async def test_requests_of_one_connection_each_have_their_own_time_and_size(
     assert answer.count(b"HTTP/1.1 200 ") == 4
     assert cut.count(b"HTTP/1.1 200 ") == 1
     assert b"HTTP/1.1 408 " in cut
+
+
+async def test_a_body_that_goes_on_after_its_answer_is_no_head(data_dir: Path) -> None:
+    begin = b"POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n"
+    async with listening(data_dir) as port:
+        stream = await anyio.connect_tcp("127.0.0.1", port)
+        async with stream:
+            await stream.send(begin + b"a" * 1000)
+            with anyio.fail_after(10):
+                answer = await stream.receive()
+                for _ in range(40):
+                    await stream.send(b"a" * 99_975)
+                await stream.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                while b"HTTP/1.1 200 " not in answer:
+                    answer += await stream.receive()
+
+    assert b"HTTP/1.1 413 " in answer
+    assert b"HTTP/1.1 431 " not in answer

@@ -35,6 +35,8 @@ class HttpConnection(HttpToolsProtocol):
     head_bytes = 0
     head_timer: asyncio.TimerHandle | None = None
     """Runs while the address and headers of a request are awaited."""
+    in_body = False
+    """The rest of a request's body comes, perhaps after its answer: it was too large, say."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn has it
         super().connection_made(transport)
@@ -45,7 +47,7 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.head_timer is None and not self._is_answering():
+        if self.head_timer is None and not self.in_body and not self._is_answering():
             self._expect_head()
         if self.head_timer is not None:
             self.head_bytes += len(data)
@@ -61,7 +63,12 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._have_head()
+        self.in_body = True
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.in_body = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(HTTPStatus.BAD_REQUEST)
