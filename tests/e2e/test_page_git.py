@@ -17,6 +17,13 @@ pytestmark = [
     pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
 ]
 
+SCREENS_ARE_FETCHED = """() => {
+  const fetched = performance.getEntriesByType("resource").filter((one) => one.responseEnd > 0);
+  const count = (name) => fetched.filter((one) => one.name.includes(`/assets/${name}-`)).length;
+  return ["home", "environment", "review"].every(count) && count("settings") > 1;
+}"""
+"""The page fetches its other screens some seconds after its start."""
+
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
@@ -121,6 +128,7 @@ async def test_names_are_changed_and_screens_wait_for_the_network(
         await person.terminal_is_live("rounding up")
 
         # Every screen can be gone to without a network: with what is known, or with a way on.
+        await page.wait_for_function(SCREENS_ARE_FETCHED)
         await page.context.set_offline(True)
         await line.cut()
         await expect(page.get_by_text("You are offline. What you see")).to_be_visible()
