@@ -568,4 +568,4 @@ def test_whatever_users_do_and_whatever_happens_the_api_agrees_with_the_model(
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_the_same_for_many_long_lives(machine: type[Life]) -> None:
-    run_state_machine_as_test(machine, settings=settings_of(200, 60, same=False))
+    run_state_machine_as_test(machine, settings=settings_of(40, 40, same=False))
