@@ -1,6 +1,5 @@
 """Personal access tokens: made once, checked at each request, revocable at any time."""
 
-import hashlib
 import re
 import secrets
 from collections import OrderedDict
@@ -21,7 +20,7 @@ from craftastic.access_tokens._repository import (
     Bearer,
     TokenScope,
 )
-from craftastic.accounts.caller import PERSONAL_PREFIX
+from craftastic.accounts.caller import PERSONAL_PREFIX, digest
 from craftastic.accounts.service import Caller, TokenExpired, TokenRevoked, UserId
 from craftastic.audit.service import AuditService
 from craftastic.clock import Clock
@@ -131,7 +130,7 @@ class AccessTokenService:
             id=uuid4(),
             user_id=owner,
             name=_checked_name(name),
-            token_hash=_digest(text),
+            token_hash=digest(text),
             scope=scope,
             created_at=now,
             expires_at=now + timedelta(days=max(1, min(days, MAX_DAYS))),
@@ -199,7 +198,7 @@ class AccessTokenService:
         """
         if FORM.fullmatch(token) is None:
             raise Unauthenticated(UNAUTHORIZED)
-        bearer = await self._find(_digest(token))
+        bearer = await self._find(digest(token))
         if bearer is None:
             raise Unauthenticated(UNAUTHORIZED)
         if bearer.disabled:
@@ -294,8 +293,3 @@ def _checked_name(text: str) -> str:
             f"name must have 1 to {MAX_NAME_CHARS} characters, and printable ones only"
         )
     return name
-
-
-def _digest(token: str) -> str:
-    # Fast on purpose: a token is 256 random bits, so there is nothing to guess.
-    return hashlib.sha256(token.encode()).hexdigest()

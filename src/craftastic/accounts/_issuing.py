@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from craftastic.accounts._model import Device, Tokens, digest
+from craftastic.accounts._model import Device, Tokens
 from craftastic.accounts._repository import AccountRepository, RefreshToken, SignIn, User
 from craftastic.accounts._tokens import AccessTokens
+from craftastic.accounts.caller import digest
 from craftastic.clock import Clock
 
 MAX_USER_AGENT_CHARS = 200

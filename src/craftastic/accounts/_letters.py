@@ -8,8 +8,9 @@ from uuid import UUID
 
 import structlog
 
-from craftastic.accounts._model import Device, digest
+from craftastic.accounts._model import Device
 from craftastic.accounts._repository import AccountRepository, User
+from craftastic.accounts.caller import digest
 from craftastic.clock import Clock
 from craftastic.database import Database, Transaction
 from craftastic.mail.service import Letter, Mail, MailBusy, MailService

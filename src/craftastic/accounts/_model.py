@@ -1,6 +1,5 @@
 """What goes in and out of accounts, and the forms in which texts of theirs are accepted."""
 
-import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -104,9 +103,3 @@ def checked_name(text: str) -> str:
     if not name or not name.isprintable():
         raise BadName("name must have at least one character, and printable ones only")
     return name
-
-
-def digest(token: str) -> str:
-    """Return the form in which a token of ours is stored."""
-    # Fast on purpose: the tokens are 256 random bits, so there is nothing to guess.
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -9,8 +9,9 @@ from typing import Literal
 import anyio.to_thread
 
 from craftastic import keys
-from craftastic.accounts._model import NewAccount, digest
+from craftastic.accounts._model import NewAccount
 from craftastic.accounts._repository import AccountRepository
+from craftastic.accounts.caller import digest
 from craftastic.clock import Clock
 from craftastic.errors import Forbidden
 

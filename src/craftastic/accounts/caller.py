@@ -1,5 +1,6 @@
 """Whoever sent a request, and what accounts ask of personal access tokens."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal, NewType, Protocol
 from uuid import UUID
@@ -35,6 +36,12 @@ class Caller:
     def by_sign_in(self) -> bool:
         """Whether the person has signed in, and not a program with a token of theirs."""
         return self.scope == "full"
+
+
+def digest(token: str) -> str:
+    """Return the form in which a token of ours, of whatever kind, is stored and looked up."""
+    # Fast on purpose: tokens are 256 random bits, so there is nothing to guess.
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class PersonalTokens(Protocol):

@@ -6,12 +6,12 @@ from datetime import datetime
 from uuid import UUID
 
 from craftastic.accounts._letters import Letters, Purpose
-from craftastic.accounts._model import NOWHERE, Device, digest, normal_email
+from craftastic.accounts._model import NOWHERE, Device, normal_email
 from craftastic.accounts._passwords import PasswordHasher, check_password
 from craftastic.accounts._repository import AccountRepository, User
 from craftastic.accounts._throttle import Throttle, client_of
 from craftastic.accounts._trail import Trail
-from craftastic.accounts.caller import Caller, PersonalTokens
+from craftastic.accounts.caller import Caller, PersonalTokens, digest
 from craftastic.clock import Clock
 from craftastic.database import Database, Transaction
 from craftastic.errors import InvalidInput

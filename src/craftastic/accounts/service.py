@@ -24,7 +24,6 @@ from craftastic.accounts._model import (
     NewAccount,
     Tokens,
     checked_name,
-    digest,
     normal_email,
 )
 from craftastic.accounts._passwords import PasswordHasher, check_password
@@ -52,7 +51,7 @@ from craftastic.accounts._throttle import (
 )
 from craftastic.accounts._tokens import UNAUTHORIZED, AccessTokens, BadToken, TokenExpired
 from craftastic.accounts._trail import Trail
-from craftastic.accounts.caller import PERSONAL_PREFIX, Caller, PersonalTokens, UserId
+from craftastic.accounts.caller import PERSONAL_PREFIX, Caller, PersonalTokens, UserId, digest
 from craftastic.accounts.recovery import Recovery
 from craftastic.audit.service import AuditService
 from craftastic.clock import Clock

@@ -1,13 +1,12 @@
 """Tickets: a terminal's address is opened with something that is worthless a moment later."""
 
-import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
 from uuid import UUID
 
-from craftastic.accounts.caller import Caller, Scope, UserId
+from craftastic.accounts.caller import Caller, Scope, UserId, digest
 from craftastic.clock import Clock
 from craftastic.database import Database
 from craftastic.errors import RateLimited, Unauthenticated
@@ -50,13 +49,13 @@ class Tickets:
         now = self.clock.now()
         ticket = secrets.token_urlsafe(32)
         row = TerminalTicket(
-            ticket_hash=_digest(ticket),
+            ticket_hash=digest(ticket),
             user_id=caller.user_id,
             session_id=session_id,
             sign_in_id=caller.sign_in_id,
             token_version=caller.token_version,
             scope=caller.scope,
-            origin_hash=None if (origin or "") in NO_ORIGIN else _digest(origin or ""),
+            origin_hash=None if (origin or "") in NO_ORIGIN else digest(origin or ""),
             expires_at=now + timedelta(seconds=TICKET_TTL_S),
         )
         async with self.database.begin() as tx:
@@ -74,12 +73,12 @@ class Tickets:
             BadTicket: It is unknown, used, too old, or for another session or origin.
         """
         async with self.database.begin() as tx:
-            found = await TicketRepository(tx).take(_digest(ticket))
+            found = await TicketRepository(tx).take(digest(ticket))
         if (
             found is None
             or found.expires_at <= self.clock.now()
             or found.session_id != session_id
-            or found.origin_hash not in {None, _digest(origin or "")}
+            or found.origin_hash not in {None, digest(origin or "")}
         ):
             raise BadTicket("Invalid authentication ticket")
         # What a terminal needs of a caller; the rest is not kept with the ticket.
@@ -93,8 +92,3 @@ class Tickets:
             token_version=found.token_version,
             scope=cast("Scope", found.scope),
         )
-
-
-def _digest(text: str) -> str:
-    # Fast on purpose: a ticket is 256 random bits, so there is nothing to guess.
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
