@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import typer
 
 from craftastic.cli.running import Json, PasswordStdin, Quiet, confirm, with_remote
-from craftastic.errors import InvalidInput, NotFound
+from craftastic.errors import InvalidInput
 
 hosts = typer.Typer(help="Store, list and remove credentials of git hosts.", no_args_is_help=True)
 
@@ -124,17 +124,8 @@ async def _hosts(remote: Any) -> list[dict[str, Any]]:
 
 
 def _meant(known: list[dict[str, Any]], text: str) -> dict[str, Any]:
-    """Return the host that was meant.
+    from craftastic.cli.names import meant
 
-    Raises:
-        NotFound: There is none.
-        InvalidInput: Several fit.
-    """
     origin = full_origin(text).lower()
-    found = [one for one in known if one["origin"] == origin or one["id"] == text]
-    found = found or [one for one in known if text and one["id"].startswith(text)]
-    if not found:
-        raise NotFound(f"There is no credential for {text}; `craftastic host ls` lists them.")
-    if len(found) > 1:
-        raise InvalidInput(f"{text} fits several; say more of the id.")
-    return found[0]
+    absent = f"There is no credential for {text}; `craftastic host ls` lists them."
+    return meant(known, text, lambda one: one["origin"] == origin, absent)

@@ -1,7 +1,7 @@
 """Finds what the user means: an id, the beginning of one, or a name; and equal repositories."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -160,3 +160,25 @@ def without_user(url: str) -> str:
     if parts is None or parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
         return url
     return parts._replace(netloc=parts.netloc.rsplit("@", 1)[1]).geturl()
+
+
+def meant(known: Sequence[Row], text: str, is_called: Callable[[Row], bool], absent: str) -> Row:
+    """Return which of these rows a text means: a name or id, else the beginning of an id.
+
+    Args:
+        known: Rows with an `id`.
+        text: What the user typed.
+        is_called: Whether it is a row's name.
+        absent: What to say when it means none.
+
+    Raises:
+        NotFound: There is none.
+        InvalidInput: Several fit.
+    """
+    found = [one for one in known if is_called(one) or one["id"] == text]
+    found = found or [one for one in known if text and one["id"].startswith(text)]
+    if not found:
+        raise NotFound(absent)
+    if len(found) > 1:
+        raise InvalidInput(f"{text} fits several; say more of the id.")
+    return found[0]

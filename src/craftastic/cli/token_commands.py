@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from craftastic.cli.running import Json, Quiet, confirm, with_remote
-from craftastic.errors import InvalidInput, NotFound
 
 tokens = typer.Typer(help="Make, list and revoke access tokens.", no_args_is_help=True)
 
@@ -101,16 +100,7 @@ async def _tokens(remote: Any) -> list[dict[str, Any]]:
 
 
 def _meant(known: list[dict[str, Any]], text: str) -> dict[str, Any]:
-    """Return the token that was meant.
+    from craftastic.cli.names import meant
 
-    Raises:
-        NotFound: There is none.
-        InvalidInput: Several fit.
-    """
-    found = [one for one in known if text in {one["name"], one["id"]}]
-    found = found or [one for one in known if text and one["id"].startswith(text)]
-    if not found:
-        raise NotFound(f"There is no access token {text}; `craftastic token ls` lists them.")
-    if len(found) > 1:
-        raise InvalidInput(f"{text} fits several; say more of the id.")
-    return found[0]
+    absent = f"There is no access token {text}; `craftastic token ls` lists them."
+    return meant(known, text, lambda one: one["name"] == text, absent)
