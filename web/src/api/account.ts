@@ -1,72 +1,28 @@
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { api, at } from './client';
 import { keys } from './queries';
+import type { components } from './schema';
 import type { Invitation } from './types';
 
-export type SignInLine = {
-  id: string;
-  /** What the client said that it is: a stranger's text. */
-  device: string | null;
-  address: string | null;
-  createdAt: string;
-  lastUsedAt: string;
-  current: boolean;
-};
+type Schemas = components['schemas'];
 
-export type TokenScope = 'read' | 'write';
-export type AccessToken = {
-  id: string;
-  name: string;
-  scope: TokenScope;
-  createdAt: string;
-  expiresAt: string;
-  lastUsedAt: string | null;
-};
-export type TokenWish = { name: string; scope: TokenScope; expiresInDays: number };
-export type MadeToken = { secret: string; token: AccessToken };
+export type SignInLine = Schemas['SignInView'];
+export type AccessToken = Schemas['AccessTokenView'];
+export type TokenScope = AccessToken['scope'];
+export type TokenWish = Schemas['NewAccessToken'];
+export type MadeToken = Schemas['MadeData'];
 
-export type AuditEvent = {
-  seq: number;
-  at: string;
-  action: string;
-  objectType: string;
-  objectId: string | null;
-  outcome: string;
-  requestId: string | null;
-  details: Readonly<Record<string, unknown>>;
-};
-export type ForeignEvent = AuditEvent & { actorId: string | null; actorEmail: string | null };
+export type AuditEvent = Schemas['EventView'];
+export type ForeignEvent = Schemas['AnybodysEventView'];
 export type AuditFilter = { actorId?: string; action?: string };
-export type ChainCheck = {
-  ok: boolean;
-  checked: number;
-  head: { seq: number; hash: string } | null;
-  brokenAt: number | null;
-  reason: string | null;
-};
+export type ChainCheck = Schemas['VerificationView'];
 type EventPage<T> = { events: T[]; nextBefore: number | null };
 
-export type Person = {
-  id: string;
-  email: string;
-  name: string;
-  isAdmin: boolean;
-  emailVerified: boolean;
-  hasPassword: boolean;
-  createdAt: string;
-  lastLoginAt: string | null;
-  disabledAt: string | null;
-};
-export type PasswordLink = { url: string; expiresAt: string };
-export type PersonWish = { email: string; name: string; isAdmin: boolean };
-export type PersonWithLink = { user: Person; link: PasswordLink };
-export type OpenInvitation = {
-  id: string;
-  email: string | null;
-  createdBy: string | null;
-  createdAt: string;
-  expiresAt: string;
-};
+export type Person = Schemas['PersonView'];
+export type PasswordLink = Schemas['LinkView'];
+export type PersonWish = Schemas['NewUser'];
+export type PersonWithLink = Schemas['PersonWithLink'];
+export type OpenInvitation = Schemas['InvitationView'];
 
 const PER_PAGE = 50;
 /** A walk over a long log, or its file, takes its time. */
