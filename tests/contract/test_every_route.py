@@ -368,23 +368,19 @@ async def test_another_users_id_answers_like_an_absent_one(served: Served) -> No
         answers: list[tuple[int, str, dict[str, str]]] = []
         questions: list[list[str]] = []
 
-        async def ask(route: Route, values: dict[str, str]) -> tuple[httpx.Response, list[str]]:
-            with statements() as asked_for:
-                answer = await served.client.request(
-                    route.method,
-                    filled(route.path, values),
-                    json=BODIES.get(str(route)),
-                    headers=served.other,
-                )
-            return answer, asked_for
-
         # Who asks is looked up every few seconds: a pair that such a moment fell between is asked
         # again. What the route itself asks differs each time, or never.
         for _ in range(3):
             answers.clear()
             questions.clear()
             for values in (served.mine, absent):
-                answer, asked_for = await ask(route, values)
+                with statements() as asked_for:
+                    answer = await served.client.request(
+                        route.method,
+                        filled(route.path, values),
+                        json=BODIES.get(str(route)),
+                        headers=served.other,
+                    )
                 questions.append(asked_for)
                 answers.append(comparable(answer, [values[name] for name in OWNED]))
                 assert answer.json()["code"].endswith("NOT_FOUND"), str(route)

@@ -69,7 +69,8 @@ class BreakingLine:
         for pair in list(self._pairs):
             for stream in pair:
                 raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+                with contextlib.suppress(OSError):  # its other end was quicker, and it is closed
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
                 await anyio.aclose_forcefully(stream)
 
     async def cut(self) -> None:

@@ -4,11 +4,9 @@ import re
 import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
-from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 from playwright.async_api import Locator, Page, expect
 
 from tests.conftest import missing
@@ -19,7 +17,6 @@ PROJECT = Path(__file__).parents[2]
 BUILT = PROJECT / "src" / "craftastic" / "web" / "app" / "index.html"
 EMAIL = "ada@example.com"
 NAME = "Ada"
-CHUNK = 1 << 16
 
 WORK_MS = 60_000
 """How long what a sandbox does may take, in milliseconds: a clone, a worktree, a push."""
@@ -29,65 +26,6 @@ def built_page() -> None:
     """Skip the test where the page was not built; where everything has to be there, fail it."""
     if not BUILT.is_file():
         missing("the web page is not built: `make web` builds it")
-
-
-@dataclass
-class Line:
-    """What leads from the browser to the server, and can be cut."""
-
-    to_port: int
-    port: int = 0
-    is_cut: bool = False
-    _streams: set[SocketStream] = field(default_factory=set[SocketStream])
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @asynccontextmanager
-    async def laid(self) -> AsyncGenerator["Line"]:
-        """Lead connections on as long as the block runs."""
-        async with (
-            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-            anyio.create_task_group() as group,
-        ):
-            self.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - not Django's
-            group.start_soon(listener.serve, self._carry)
-            yield self
-            group.cancel_scope.cancel()
-
-    async def cut(self) -> None:
-        """Break every connection off and take no new one."""
-        self.is_cut = True
-        for stream in list(self._streams):
-            await anyio.aclose_forcefully(stream)
-
-    def mend(self) -> None:
-        self.is_cut = False
-
-    async def _carry(self, near: SocketStream) -> None:
-        if self.is_cut:
-            await anyio.aclose_forcefully(near)
-            return
-        try:
-            far = await anyio.connect_tcp("127.0.0.1", self.to_port)
-        except OSError:
-            await anyio.aclose_forcefully(near)
-            return
-        self._streams |= {near, far}
-        try:
-            async with near, far, anyio.create_task_group() as group:
-                group.start_soon(self._copy, near, far, group)
-                group.start_soon(self._copy, far, near, group)
-        finally:
-            self._streams -= {near, far}
-
-    async def _copy(self, one: SocketStream, other: SocketStream, group: TaskGroup) -> None:
-        try:
-            while True:
-                await other.send(await one.receive(CHUNK))
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            group.cancel_scope.cancel()
 
 
 @dataclass(frozen=True)

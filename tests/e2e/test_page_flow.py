@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
+from tests.e2e._cuts import BreakingLine
 from tests.e2e._page import (
     EMAIL,
     WORK_MS,
-    Line,
     Person,
     built_page,
     files_of_commit,
@@ -68,7 +68,7 @@ async def test_from_a_new_server_to_a_pushed_commit_and_back_to_nothing(
 ) -> None:
     bare, address = project
     async with (
-        Line(server.port).laid() as line,
+        BreakingLine(server.port).laid() as line,
         opened_page(browser, line.url, phone=phone, dark=dark) as (page, faults),
     ):
         flow = Flow(Person(page, phone), line, faults)
@@ -95,7 +95,7 @@ async def test_from_a_new_server_to_a_pushed_commit_and_back_to_nothing(
 class Flow:
     """The steps of the way, each beginning where the one before ended."""
 
-    def __init__(self, person: Person, line: Line, faults: list[str]) -> None:
+    def __init__(self, person: Person, line: BreakingLine, faults: list[str]) -> None:
         self.person = person
         self.page = person.page
         self.line = line

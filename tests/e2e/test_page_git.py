@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.e2e._page import EMAIL, WORK_MS, Life, Line, Person, built_page, lived
+from tests.e2e._cuts import BreakingLine
+from tests.e2e._page import EMAIL, WORK_MS, Life, Person, built_page, lived
 from tests.e2e.browser import opened_browser, opened_page
 from tests.e2e.harness import Server
 from tests.fakes.git_http_server import git
@@ -105,7 +106,7 @@ async def test_names_are_changed_and_screens_wait_for_the_network(
     server: Server, browser: Browser, life: Life
 ) -> None:
     async with (
-        Line(server.port).laid() as line,
+        BreakingLine(server.port).laid() as line,
         opened_page(browser, line.url) as (page, _),
     ):
         person = Person(page)
