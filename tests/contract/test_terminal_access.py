@@ -129,6 +129,24 @@ class ReadOnly:
     async def still_signed_in(self, caller: Caller) -> bool:
         return True
 
+    def insist_on_verified(self, caller: Caller) -> None:
+        pass
+
+
+async def test_an_address_that_has_to_be_confirmed_first_opens_no_terminal(
+    database: Database, data_dir: Path
+) -> None:
+    lenient = account_service(database, data_dir)  # as the server was when they signed in
+    tokens, caller = await new_user(lenient, "a@example.com")
+    strict = replace(lenient, require_verified_email=True)
+    async with open_desk(database, data_dir, strict, caller.user_id) as desk:
+        code, reason = await desk.refusal(desk.url(token=tokens.access_token))
+
+    assert code == 1008
+    assert reason
+    assert "Confirm your e-mail address first" in reason
+    assert not desk.runtime.processes
+
 
 async def test_a_token_that_may_only_read_opens_no_terminal(
     database: Database, data_dir: Path

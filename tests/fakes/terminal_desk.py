@@ -96,6 +96,9 @@ class Accounts:
     async def still_signed_in(self, caller: Caller) -> bool:
         return self.signed_in
 
+    def insist_on_verified(self, caller: Caller) -> None:
+        pass
+
 
 @dataclass
 class Desk:

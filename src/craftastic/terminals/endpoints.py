@@ -195,7 +195,11 @@ class Connection:
             return await self._obey(attached, frames)
 
     async def _caller(self, session_id: UUID | None) -> Caller | Close:
-        """Return who connects: by ticket, or by access token in any of its three places."""
+        """Return who connects: by ticket, or by access token in any of its three places.
+
+        Raises:
+            EmailNotVerified: Their address has to be confirmed first.
+        """
         ticket, token = self.socket.query_params.get("ticket"), self._token()
         if not ticket and not token:
             return SIGNED_OUT
@@ -207,6 +211,7 @@ class Connection:
                 caller = await self.service.accounts.authenticate(token)
         except Unauthenticated:
             return BAD_TICKET if ticket else BAD_TOKEN
+        self.service.accounts.insist_on_verified(caller)
         return READ_ONLY if caller.scope == "read" else caller
 
     def _token(self) -> str:
