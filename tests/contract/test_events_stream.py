@@ -2,25 +2,29 @@
 
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import anyio
 import httpx
+import psutil
 import pytest
 import sqlalchemy
 
-from craftastic.accounts.service import UserId
+from craftastic.accounts.service import Caller, UserId
+from craftastic.admin.service import AdminService
 from craftastic.clock import SystemClock
 from craftastic.database import Database
 from craftastic.events.service import EventLog, write_pending
 from tests.conftest import BACKENDS, driver_url
 from tests.contract.conftest import until
-from tests.fakes.event_rig import Frame, Process, Reader, following, new_user, process
+from tests.fakes.event_rig import PASSWORD, Frame, Process, Reader, following, new_user, process
 
 SIGN_IN_ENDS_S = 5.0
+CUT_OFF_S = 8.0
+"""Five seconds as well, and what a busy machine adds; without the cut it would be a minute."""
 NOBODYS_ID = "3-0badcafe"
 
 
@@ -308,7 +312,7 @@ async def test_a_silent_stream_says_that_it_lives(database: Database, tmp_path: 
 
 async def test_a_stream_ends_with_its_sign_in(two: tuple[Process, Process]) -> None:
     tokens, _ = await new_user(two[0].accounts, "a@example.com")
-    again = await two[0].accounts.login("a@example.com", "a-horse-a-battery-a-staple")
+    again = await two[0].accounts.login("a@example.com", PASSWORD)
 
     async with (
         following(two[0].url, tokens.access_token) as ended,
@@ -387,6 +391,87 @@ async def test_a_client_that_does_not_read_holds_nobody_up_and_is_reset_at_last(
     assert numbers == list(range(1, len(numbers) + 1)), "all until the reset, in order"
     assert len(numbers) < 40 * 300
     assert resets == [40 * 300]
+
+
+async def logged_out(server: Process, me: Caller) -> None:
+    await server.accounts.logout_all(me.user_id)
+
+
+async def password_changed(server: Process, me: Caller) -> None:
+    await server.accounts.recovery.change_password(me, PASSWORD, "another-horse-another-battery")
+
+
+async def disabled(server: Process, me: Caller) -> None:
+    admin = AdminService(server.accounts, server.personal, server.personal.audit)
+    await admin.add_user(None, "chief@example.com", "C", is_admin=True)
+    await admin.disable(None, me.user_id)
+
+
+@pytest.mark.parametrize("end", [logged_out, password_changed, disabled])
+async def test_a_client_that_does_not_read_is_cut_off_with_the_end_of_its_sign_in(
+    two: tuple[Process, Process], end: Callable[[Process, Caller], Awaitable[None]]
+) -> None:
+    """SEC-36: at the process that ends it, and at another one."""
+    tokens, me = await new_user(two[0].accounts, "a@example.com")
+    with (
+        _unread(two[0].url, tokens.access_token) as here,
+        _unread(two[1].url, tokens.access_token) as there,
+    ):
+        await stalled(two[0], me, here, there)
+
+        await end(two[0], me)
+
+        await cut_off(two, here, there)
+
+
+async def test_a_client_that_does_not_read_is_cut_off_with_the_end_of_its_access_token(
+    two: tuple[Process, Process],
+) -> None:
+    """SEC-36: at the process that ends it, and at another one."""
+    _, me = await new_user(two[0].accounts, "a@example.com")
+    made = await two[0].personal.create(me.user_id, "program", "read", 1)
+    with _unread(two[0].url, made.text) as here, _unread(two[1].url, made.text) as there:
+        await stalled(two[0], me, here, there)
+
+        await two[0].personal.revoke(me.user_id, made.token.id)
+
+        await cut_off(two, here, there)
+
+
+async def stalled(server: Process, me: Caller, *clients: socket.socket) -> None:
+    """Tell clients more than the buffers of both ends of their connections hold."""
+    for one in clients:
+        await until(lambda one=one: _is_held(one), "the stream is open")
+    for turn in range(20):
+        await server.tell(me.user_id, *[f"{turn}-{index}-" + "x" * 1000 for index in range(300)])
+
+
+async def cut_off(servers: tuple[Process, Process], *clients: socket.socket) -> None:
+    """Wait until no server holds anything of these clients, who read nothing meanwhile."""
+    with anyio.fail_after(CUT_OFF_S):
+        while any(_is_held(one) for one in clients):  # noqa: ASYNC110 - a system's table
+            await anyio.sleep(0.05)
+    assert [one.events.open_streams for one in servers] == [0, 0]
+    for one in clients:
+        text = await anyio.to_thread.run_sync(_rest_of, one)
+        assert not text.endswith(b"\r\n0\r\n\r\n"), "it ends like a whole answer"
+
+
+def _is_held(client: socket.socket) -> bool:
+    """Tell whether the server, in this process, has its end of a client's connection."""
+    port = client.getsockname()[1]
+    found = psutil.Process().net_connections("tcp")
+    return any(one.raddr and one.raddr[1] == port for one in found)
+
+
+def _rest_of(client: socket.socket) -> bytes:
+    text = b""
+    try:
+        while more := client.recv(1 << 20):
+            text += more
+    except ConnectionResetError:
+        pass
+    return text
 
 
 def _unread(url: str, token: str) -> socket.socket:

@@ -15,6 +15,7 @@ from craftastic.app import build_app
 from craftastic.cli.serve import uvicorn_config
 from craftastic.http.connection import MAX_HEAD_BYTES, HttpConnection
 from craftastic.http.health import schema
+from craftastic.http.middleware import MIN_BODY_BYTES_PER_S, BodyLimit
 from craftastic.settings import Settings
 from tests.fakes.asgi import client_of
 from tests.fakes.event_rig import QuietServer
@@ -252,3 +253,116 @@ async def test_a_body_that_goes_on_after_its_answer_is_no_head(data_dir: Path) -
 
     assert b"HTTP/1.1 413 " in answer
     assert b"HTTP/1.1 431 " not in answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "begin"),
+    [
+        (b"application/json", b""),
+        (b"application/json", b'{"email": '),
+        (b"text/plain", b""),
+        (b"text/plain", b"a"),
+    ],
+    ids=["json-nothing", "json-some", "text-nothing", "text-some"],
+)
+async def test_a_body_that_does_not_come_in_time_is_408_and_the_end_of_the_connection(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes, begin: bytes
+) -> None:
+    monkeypatch.setattr(BodyLimit, "body_timeout_s", 0.3)
+    head = b"POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: " + kind
+    async with listening(data_dir) as port:
+        answer = await said(port, head + b"\r\nContent-Length: 1000\r\n\r\n" + begin)
+
+    top, _, body = answer.partition(b"\r\n\r\n")
+    assert top.startswith(b"HTTP/1.1 408 "), answer
+    told = json.loads(body)
+    assert (told["success"], told["code"], told["statusCode"]) == (False, "REQUEST_TIMEOUT", 408)
+    assert f"x-request-id: {told['requestId']}".encode() in top.lower()
+    assert b"connection: close" in top.lower()
+
+
+async def test_a_body_that_drips_is_408_however_long_it_goes_on(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BodyLimit, "body_timeout_s", 0.3)
+    head = b"POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with listening(data_dir) as port:
+        stream = await anyio.connect_tcp("127.0.0.1", port)
+        answer = b""
+        async with stream:
+            await stream.send(head)
+            with anyio.fail_after(10):
+                while not answer:
+                    await stream.send(b"1\r\na\r\n")
+                    with anyio.move_on_after(0.02):
+                        answer = await stream.receive()
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_large_body_may_take_as_long_as_the_least_rate_needs(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BodyLimit, "body_timeout_s", 0.5)
+    piece = b"a" * MIN_BODY_BYTES_PER_S
+    begin = (
+        b"POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % (len(piece) * 10)
+    )
+    async with listening(data_dir) as port:
+        stream = await anyio.connect_tcp("127.0.0.1", port)
+        async with stream:
+            await stream.send(begin + piece)
+            for _ in range(9):  # more than half a second in all, and quicker than the rate
+                await anyio.sleep(0.1)
+                await stream.send(piece)
+            with anyio.fail_after(10):
+                answer = await stream.receive()
+
+    assert answer.startswith(b"HTTP/1.1 400 ")  # it came as a whole, and is no JSON
+
+
+async def test_who_drips_a_body_that_nobody_waits_for_is_hung_up_on(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HttpConnection, "rest_timeout_s", 0.3)
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    async with listening(data_dir) as port:
+        stream = await anyio.connect_tcp("127.0.0.1", port)
+        answer = b""
+        async with stream:
+            await stream.send(head)
+            with anyio.fail_after(10):
+                try:
+                    while True:
+                        await stream.send(b"a")
+                        with anyio.move_on_after(0.02):
+                            answer += await stream.receive()
+                except (anyio.EndOfStream, anyio.BrokenResourceError):
+                    pass
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_request_behind_another_has_all_the_time_for_its_own_body(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HttpConnection, "rest_timeout_s", 0.1)
+    first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    second = (
+        b"POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 2\r\nConnection: close\r\n\r\n"
+    )
+    async with listening(data_dir) as port:
+        stream = await anyio.connect_tcp("127.0.0.1", port)
+        async with stream:
+            await stream.send(first + second)
+            with anyio.fail_after(10):
+                answer = await stream.receive()
+                await anyio.sleep(0.3)  # three times what the rest of a body may take
+                await stream.send(b"{]")
+                while b"HTTP/1.1 400 " not in answer:
+                    answer += await stream.receive()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")

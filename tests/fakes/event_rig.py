@@ -14,16 +14,20 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from craftastic.access_tokens.service import AccessTokenService
 from craftastic.accounts.service import AccountService, Caller, NewAccount, Tokens, access_tokens
+from craftastic.audit.service import AuditService
 from craftastic.clock import Clock
 from craftastic.database import Database
 from craftastic.events import endpoints
 from craftastic.events.service import EventLog, EventService
 from craftastic.http import errors, middleware
+from craftastic.http.connection import HttpConnection
 from craftastic.metrics import Metrics
 from tests.fakes.asgi import WithState
+from tests.secrecy import canary
 
-PASSWORD = "a-horse-a-battery-a-staple"
+PASSWORD = canary("password")
 WAIT_S = 20.0
 
 
@@ -41,7 +45,9 @@ async def serving(app: Any) -> AsyncGenerator[str]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
-        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
+        config = uvicorn.Config(
+            app, lifespan="off", log_config=None, access_log=False, http=HttpConnection
+        )
         config.timeout_graceful_shutdown = 3
         server = QuietServer(config)
         async with anyio.create_task_group() as tasks:
@@ -58,6 +64,7 @@ class Process:
 
     database: Database
     accounts: AccountService
+    personal: AccessTokenService
     events: EventService
     url: str
 
@@ -73,8 +80,14 @@ async def process(
     folder: Path, database: Database, clock: Clock, **options: Any
 ) -> AsyncGenerator[Process]:
     """Run what a server process runs of events, over a database that others may share."""
+    personal = AccessTokenService(database, AuditService(database, clock), clock)
     accounts = AccountService(
-        database, clock, access_tokens(b"k" * 32, 900), folder, registration="open"
+        database,
+        clock,
+        access_tokens(b"k" * 32, 900),
+        folder,
+        registration="open",
+        personal=personal,
     )
     events = EventService(database, accounts, **options)
     app = FastAPI(openapi_url=None)
@@ -84,7 +97,7 @@ async def process(
     state = {"accounts": accounts, "events": events}
     async with events.running(), serving(WithState(app, state)) as url:
         try:
-            yield Process(database, accounts, events, url)
+            yield Process(database, accounts, personal, events, url)
         finally:
             events.drain()
 

@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from craftastic.accounts.service import Caller, UserId
+from craftastic.audit.service import AuditService
 from craftastic.clock import SystemClock
 from craftastic.database import Database
 from craftastic.errors import Conflict, NotFound, Unauthenticated
@@ -192,6 +193,7 @@ async def open_desk(
     data_dir: Path,
     accounts: Any = None,
     owner: UserId | None = None,
+    audited_by: Database | None = None,
 ) -> AsyncGenerator[Desk]:
     """Serve one session's terminal.
 
@@ -200,6 +202,7 @@ async def open_desk(
         data_dir: Where the sandbox is.
         accounts: Who calls; a fake one whose token is `good` when None.
         owner: Whose session it is; the fake account's when None.
+        audited_by: Another pool of connections for the audit log; `database` itself when None.
     """
     if shutil.which("tmux") is None:
         missing("tmux is not installed")
@@ -214,7 +217,7 @@ async def open_desk(
     settings = Settings.model_validate({"data_dir": data_dir, "max_terminals_per_user": 20})
     service = TerminalService(
         database, {"host": runtime}, sessions, accounts, SystemClock(), settings,
-        run_dir=rig.run_dir, linger_s=1.0,
+        AuditService(audited_by or database, SystemClock()), run_dir=rig.run_dir, linger_s=1.0,
     )  # fmt: skip
 
     @asynccontextmanager

@@ -61,6 +61,10 @@ class SessionLine:
     last_activity: datetime | None
     created_at: datetime
     updated_at: datetime
+    agent_state: str | None = None
+    agent_state_since: datetime | None = None
+    agent_message: str | None = None
+    agent_waits_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

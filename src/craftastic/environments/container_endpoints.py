@@ -78,7 +78,8 @@ async def create_container(
 ) -> CreatedContainer:
     """Create an environment without a repository."""
     owner = acting_for(caller, None if body is None else body.user_id)
-    created = await environments.create(owner, name=f"container-{uuid4().hex[:12]}")
+    name = f"container-{uuid4().hex[:12]}"
+    created = await environments.create(owner, name=name, actor=caller.user_id)
     if created.sandbox_id is None:
         raise NotStarted("The container did not start", details=created.reason)
     return CreatedContainer(

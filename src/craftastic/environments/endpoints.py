@@ -88,6 +88,10 @@ class SessionLineView(Wire):
     updated_at: Timestamp
     last_activity: Timestamp | None = Absent
     git_branch: str | None
+    agent_state: str | None = Absent
+    agent_state_since: Timestamp | None = Absent
+    agent_message: str | None = Absent
+    agent_waits_for: str | None = Absent
 
 
 class ListedEnvironment(EnvironmentView):
@@ -160,6 +164,7 @@ async def create_environment(
         name=body.name,
         repository_url=body.repository_url,
         branch=body.branch or "main",
+        actor=caller.user_id,
     )
     return environment_view(created)
 

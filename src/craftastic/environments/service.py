@@ -18,7 +18,7 @@ import structlog
 from craftastic.accounts.service import Caller, UserId
 from craftastic.audit.service import AuditService
 from craftastic.clock import Clock
-from craftastic.database import Database, Transaction
+from craftastic.database import Database
 from craftastic.environments._converge import (
     FindProfile,
     SessionsOfEnvironments,
@@ -44,6 +44,7 @@ from craftastic.environments._repository import (
     UserNotFound,
 )
 from craftastic.environments._repository_url import BadRepositoryUrl, normalise_repository_url
+from craftastic.environments._trail import record, record_changes
 from craftastic.environments._work import ShuttingDown, Work
 from craftastic.errors import (
     Conflict,
@@ -196,10 +197,13 @@ class EnvironmentService:
         repository_url: str | None = None,
         branch: str = "main",
         runtime: str | None = None,
+        actor: UserId | None = None,
     ) -> Environment:
         """Create an environment and wait until its sandbox runs; the clone may go on after that.
 
         Cancellation, as by a client that goes away, ends the waiting only.
+
+        `actor` is who asks, where that is somebody else than the owner: an administrator.
 
         Returns:
             The environment: `running`, or `error` with the reason, or still `starting` after
@@ -230,6 +234,14 @@ class EnvironmentService:
                     limit=self.settings.max_environments_per_user,
                     now=self.clock.now(),
                 )
+                details = {
+                    "name": name,
+                    "repository": url,
+                    "branch": branch,
+                    "runtime": chosen.name,
+                }
+                by = actor or owner
+                await record(self.audit, tx, "environment.create", environment, by, details)
         except EnvironmentNameTaken as error:
             self._explain_taken(error, name)
             raise
@@ -270,7 +282,7 @@ class EnvironmentService:
                 repository = EnvironmentRepository(tx)
                 before = await repository.get_owned(owner, environment_id)
                 after = await repository.change(owner, environment_id, self.clock.now(), **changes)
-                await self._audit_changes(tx, before, after)
+                await record_changes(self.audit, tx, before, after)
         except EnvironmentNameTaken as error:
             self._explain_taken(error, name or "")
             raise
@@ -306,9 +318,11 @@ class EnvironmentService:
         environment = await self.get_owned(owner, environment_id)
         discarded = await self._unsaved(environment)
         async with self.database.begin() as tx:
-            await EnvironmentRepository(tx).wish(
+            deleted = await EnvironmentRepository(tx).wish(
                 owner, environment_id, Desired.DELETED, updated_at=self.clock.now()
             )
+            details = {"name": deleted.name}
+            await record(self.audit, tx, "environment.delete", deleted, owner, details)
         done = self.work.start(environment_id, self.converge, restart=True)
         with anyio.move_on_after(DELETE_WAIT_S):
             await done.wait()
@@ -430,9 +444,11 @@ class EnvironmentService:
         """
         environment = await self.find_by_sandbox(owner, sandbox_id)
         async with self.database.begin() as tx:
-            await EnvironmentRepository(tx).wish(
+            stopped = await EnvironmentRepository(tx).wish(
                 owner, environment.id, Desired.STOPPED, updated_at=self.clock.now()
             )
+            details = {"name": stopped.name}
+            await record(self.audit, tx, "environment.stop", stopped, owner, details)
         self.work.start(environment.id, self.converge, restart=True)
         environment = await self._wait(
             owner,
@@ -482,24 +498,6 @@ class EnvironmentService:
             find_profile=self.find_profile,
             work=self.work,
         )
-
-    async def _audit_changes(
-        self, tx: Transaction, before: Environment, after: Environment
-    ) -> None:
-        changes = {
-            "environment.rename": (before.name, after.name),
-            "environment.push_policy": (before.push_policy.value, after.push_policy.value),
-        }
-        for action, (old, new) in changes.items():
-            if old != new:
-                await self.audit.record(
-                    action,
-                    actor_id=after.owner_id,
-                    object_type="environment",
-                    object_id=after.id,
-                    details={"from": old, "to": new},
-                    tx=tx,
-                )
 
     def _explain_taken(self, error: EnvironmentNameTaken, name: str) -> None:
         error.details = f'You already have an environment called "{name}".'

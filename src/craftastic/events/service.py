@@ -2,7 +2,13 @@
 
 import secrets
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 from uuid import UUID
@@ -26,6 +32,8 @@ POLL_S = 0.3
 """How late another process's events may be."""
 HEARTBEAT_S = 20.0
 SIGN_IN_CHECK_S = 1.0
+OVER_CHECK_S = 0.5
+"""What is known of a sign-in may be three seconds old itself; all together stays below five."""
 PAUSE_S = 5.0
 """How long a database that does not answer is left alone."""
 
@@ -224,6 +232,13 @@ class EventStream:
             return await self._next()
         except DatabaseUnavailable:
             return None
+
+    async def over(self) -> None:
+        """Wait until the stream has to end, whether or not its client takes what it is sent."""
+        with suppress(DatabaseUnavailable):
+            while await self._may_go_on():  # noqa: ASYNC110 - asks a database
+                await anyio.sleep(OVER_CHECK_S)
+        self.follower.changed.set()  # so that `next` ends at once
 
     async def _next(self) -> bytes | None:
         while await self._may_go_on():

@@ -17,6 +17,11 @@ from craftastic.http.middleware import SECURITY_HEADERS
 MAX_HEAD_BYTES = 64 << 10
 """More of a head may come in one read; what is read after that is refused."""
 HEAD_TIMEOUT_S = 30.0
+REST_TIMEOUT_S = 30.0
+"""How long the rest of a body may come when its request is answered already."""
+
+ABORT = "craftastic.abort"
+"""In a request's scope: cuts its connection, with what the client has not taken yet."""
 
 REFUSALS = {
     HTTPStatus.BAD_REQUEST: ("BROKEN_REQUEST", "What was sent is not HTTP/1.1"),
@@ -35,6 +40,9 @@ class HttpConnection(HttpToolsProtocol):
     head_bytes = 0
     head_timer: asyncio.TimerHandle | None = None
     """Runs while the address and headers of a request are awaited."""
+    rest_timeout_s: ClassVar[float] = REST_TIMEOUT_S
+    rest_timer: asyncio.TimerHandle | None = None
+    """Runs while the rest of a body comes whose request is answered."""
     in_body = False
     """The rest of a request's body comes, perhaps after its answer: it was too large, say."""
 
@@ -44,6 +52,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._have_head()
+        self._have_body()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -57,6 +66,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        cast("dict[str, object]", self.scope)[ABORT] = self.transport.abort
         if self.head_timer is None:  # it came right behind another request
             self._expect_head()
             self.head_bytes = 1  # of it at least
@@ -67,8 +77,14 @@ class HttpConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self.in_body = False
+        self._have_body()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        is_of_this = not self.pipeline  # else what comes is of a request behind it
+        super().on_response_complete()
+        if self.in_body and is_of_this and not self.transport.is_closing():
+            self.rest_timer = self.loop.call_later(self.rest_timeout_s, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(HTTPStatus.BAD_REQUEST)
@@ -82,6 +98,12 @@ class HttpConnection(HttpToolsProtocol):
             self.head_timer.cancel()
             self.head_timer = None
         self.head_bytes = 0
+
+    def _have_body(self) -> None:
+        self.in_body = False
+        if self.rest_timer is not None:
+            self.rest_timer.cancel()
+            self.rest_timer = None
 
     def _is_answering(self) -> bool:
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request

@@ -178,6 +178,11 @@ def respond_framework(scope: Scope, error: HTTPException) -> JSONResponse:
         return _as_framework(scope, 405, message, code="METHOD_NOT_ALLOWED", headers=error.headers)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return respond(scope, TooLarge("The request's body is too large"))
+    if status == HTTPStatus.REQUEST_TIMEOUT:
+        message = "The request's body did not come in time"
+        # What still comes of it would be taken for the next request.
+        headers = {"Connection": "close"}
+        return _as_framework(scope, 408, message, code="REQUEST_TIMEOUT", headers=headers)
     if status == HTTPStatus.BAD_REQUEST:
         return respond(scope, BrokenJson("The body is not valid JSON"))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

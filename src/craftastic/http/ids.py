@@ -14,6 +14,8 @@ class Absent(NamedTuple):
 ABSENT = {
     "environment_id": Absent("Environment not found", "ENVIRONMENT_NOT_FOUND"),
     "session_id": Absent("Session not found", "SESSION_NOT_FOUND"),
+    "approval_id": Absent("Approval not found", "APPROVAL_NOT_FOUND"),
+    "prompt_id": Absent("Prompt not found", "PROMPT_NOT_FOUND"),
     "agent_id": Absent("Agent not found", "AGENT_NOT_FOUND"),
     "container_id": Absent("Container not found", "CONTAINER_NOT_FOUND"),
     "host_id": Absent("Git host not found", "GIT_HOST_NOT_FOUND"),

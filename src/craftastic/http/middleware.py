@@ -4,9 +4,10 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import cast
+from typing import ClassVar, cast
 from uuid import uuid4
 
+import anyio
 import structlog
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
@@ -36,6 +37,10 @@ SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{1,64}")
 NUL_ESCAPE = re.compile(rb"%00|\x00")
 QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 BODYLESS = frozenset({"GET", "HEAD", "OPTIONS"})
+BODY_TIMEOUT_S = 30.0
+"""How long a request's body may be waited for, beside what its size allows."""
+MIN_BODY_BYTES_PER_S = 32 << 10
+"""A body may take as long as this rate needs for what has come of it, in addition."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -65,7 +70,7 @@ def install(
     Args:
         app: The app; its error handlers are `http.errors.install`'s.
         metrics: Where requests are counted.
-        max_body_bytes: Longer request bodies are refused with 413.
+        max_body_bytes: Longer request bodies are refused with 413, slow ones with 408.
         cors_origins: Origins whose pages may read answers; none by default.
         host_names: Names that requests may be for; all by default.
         trusted_proxies: Addresses and networks whose forwarded headers count; none by default.
@@ -223,7 +228,13 @@ class _Exchange:
 
 
 class BodyLimit:
-    """Refuses request bodies that are too large, whether or not their length is announced."""
+    """Refuses request bodies that are too large, announced or not, or that come too slowly.
+
+    Only the time that a body is waited for counts: `body_timeout_s` seconds for all of it, and as
+    many more as `MIN_BODY_BYTES_PER_S` needs for what has come.
+    """
+
+    body_timeout_s: ClassVar[float] = BODY_TIMEOUT_S
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app = app
@@ -238,24 +249,41 @@ class BodyLimit:
         if length.isdecimal() and (len(length) > 18 or int(length) > self.max_bytes):  # noqa: PLR2004
             await respond(scope, TooLarge("The request's body is too large"))(scope, receive, send)
             return
+        limited = self._limited(receive)
         if _announces_json(headers):
-            first = await receive()
-            while not first.get("body") and first.get("more_body", False):
-                first = await receive()
+            try:
+                first = await limited()
+                while not first.get("body") and first.get("more_body", False):
+                    first = await limited()
+            except HTTPException as error:
+                await respond_framework(scope, error)(scope, receive, send)
+                return
             scope[EMPTY_JSON] = first["type"] == "http.request" and not first.get("body")
-            receive = _again(first, receive)
-        await self.app(scope, self._limited(receive), send)
+            limited = _again(first, limited)
+        await self.app(scope, limited, send)
 
     def _limited(self, receive: Receive) -> Receive:
         seen = 0
+        left_s = self.body_timeout_s
+        is_whole = False
 
         async def limited() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
+            nonlocal seen, left_s, is_whole
+            if is_whole:
+                return await receive()  # there may be no more but the client's leaving
+            began = anyio.current_time()
+            # FastAPI lets errors of this class through while it reads the body.
+            try:
+                with anyio.fail_after(left_s):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT) from None
+            came = len(message.get("body", b""))
+            seen += came
             if seen > self.max_bytes:
-                # FastAPI lets an error of this class through while it reads the body.
-                raise HTTPException(413)
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            left_s += came / MIN_BODY_BYTES_PER_S - (anyio.current_time() - began)
+            is_whole = not message.get("more_body", False)
             return message
 
         return limited

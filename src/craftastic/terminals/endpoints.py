@@ -21,6 +21,7 @@ from craftastic.http.hosts import origin_allowed
 from craftastic.http.policy import SELF_CHECKED
 from craftastic.http.wire import Wire
 from craftastic.terminals import _protocol as protocol
+from craftastic.terminals._attendance import Visit
 from craftastic.terminals._tickets import TICKET_TTL_S
 from craftastic.terminals._viewer import Ended, Role
 from craftastic.terminals.service import Terminal, TerminalService
@@ -117,6 +118,7 @@ class Connection:
     sized: anyio.Event = field(default_factory=anyio.Event)
     shown: anyio.Event = field(default_factory=anyio.Event)
     result: Close | None = None
+    visit: Visit | None = None
     bad_frames: int = 0
     allowance: float = INPUT_BURST
     allowed_at: float = 0.0
@@ -133,8 +135,6 @@ class Connection:
                     tasks.start_soon(
                         self._first, tasks, lambda: self._serve(tasks, session_id, receive)
                     )
-            except* CraftasticError as group:
-                self.result = _close_for(_first_error(group))
             except* WebSocketDisconnect:
                 self.result = GONE
         return self.result or GONE
@@ -153,10 +153,19 @@ class Connection:
 
     async def _first(self, tasks: TaskGroup, what: Callable[[], Awaitable[Close]]) -> None:
         """Run one part; the first that ends decides how all end."""
-        close = await what()
+        try:
+            close = await what()
+        except CraftasticError as error:
+            close = _close_for(error)
+        self._decide(close)
+        tasks.cancel_scope.cancel()
+
+    def _decide(self, close: Close) -> None:
+        """Take how the connection is closed, unless that is decided already."""
         if self.result is None:
             self.result = close
-        tasks.cancel_scope.cancel()
+            if self.visit is not None:
+                self.visit.closed = (close.code, close.reason or "The client went away")
 
     async def _serve(
         self,
@@ -185,6 +194,7 @@ class Connection:
             stream=query.get("stream"),
             seen=_number(query.get("seen")),
         ) as attached:
+            self.visit = attached.visit
             log.info("terminal.attached", session=session_id, resumed=attached.viewer.resumed)
             for part in (
                 lambda: self._write(attached),
@@ -192,7 +202,8 @@ class Connection:
                 self._watch_end,
             ):
                 tasks.start_soon(self._first, tasks, part)
-            return await self._obey(attached, frames)
+            await self._first(tasks, lambda: self._obey(attached, frames))  # it leaves after that
+            return GONE
 
     async def _caller(self, session_id: UUID | None) -> Caller | Close:
         """Return who connects: by ticket, or by access token in any of its three places.
@@ -361,11 +372,6 @@ def _close_for(error: CraftasticError) -> Close:
     if isinstance(error, NotFound):
         return NO_SESSION
     return Close(answer_for(error).close_code, error.message, say=True)
-
-
-def _first_error(group: BaseExceptionGroup[CraftasticError]) -> CraftasticError:
-    error = group.exceptions[0]
-    return error if isinstance(error, CraftasticError) else _first_error(error)
 
 
 def _short(reason: str) -> str:

@@ -12,11 +12,13 @@ import structlog
 from anyio.abc import TaskGroup
 
 from craftastic.accounts.service import Caller, UserId
+from craftastic.audit.service import AuditService
 from craftastic.clock import Clock
 from craftastic.database import Database
 from craftastic.errors import CraftasticError, NotFound, RateLimited, Unavailable
 from craftastic.runtimes.base import RUN_DIR, Runtime, SandboxRef, Stream
 from craftastic.settings import Settings
+from craftastic.terminals._attendance import Attendance, Visit
 from craftastic.terminals._hub import Hub
 from craftastic.terminals._leases import Leases, PipeLease
 from craftastic.terminals._pane import attach_command
@@ -130,6 +132,7 @@ class Terminal:
     session_id: UUID
     hub: Hub
     viewer: Viewer
+    visit: Visit
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ class TerminalService:
         accounts: Who calls.
         clock: For intervals and leases.
         settings: Limits, and which origins browsers may come from.
+        audit: Is told who attaches and leaves.
         run_dir: The sandboxes' private folder for sockets, as seen from inside.
         linger_s: How long a hub goes on after its last viewer, in seconds.
     """
@@ -153,16 +157,24 @@ class TerminalService:
     accounts: Accounts
     clock: Clock
     settings: Settings
+    audit: AuditService
     run_dir: str = RUN_DIR
     linger_s: float = LINGER_S
     _state: _State = field(default_factory=_State)
     _leases: list[Leases] = field(default_factory=list[Leases])
+    _attendance: list[Attendance] = field(default_factory=list[Attendance])
 
     @property
     def leases(self) -> Leases:
         if not self._leases:
             self._leases.append(Leases(self.database, self.clock))
         return self._leases[0]
+
+    @property
+    def attendance(self) -> Attendance:
+        if not self._attendance:
+            self._attendance.append(Attendance(self.audit))
+        return self._attendance[0]
 
     @property
     def ending(self) -> anyio.Event:
@@ -184,6 +196,7 @@ class TerminalService:
             self._state.tasks = tasks
             tasks.start_soon(self.leases.run)
             tasks.start_soon(self._touch)
+            tasks.start_soon(self.attendance.run)
             try:
                 yield
             finally:
@@ -276,7 +289,8 @@ class TerminalService:
                 await self._tell(session_id, entry)
                 viewer = entry.hub.attach(role, follows=follows, stream=stream, seen=seen)
                 try:
-                    yield Terminal(session_id, entry.hub, viewer)
+                    with self.attendance.visit(caller, environment_id, session_id) as visit:
+                        yield Terminal(session_id, entry.hub, viewer, visit)
                 finally:
                     entry.hub.detach(viewer)
             finally:
