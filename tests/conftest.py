@@ -19,12 +19,25 @@ from craftastic.database import Base, Database
 from craftastic.migrations import runner
 from craftastic.settings import Settings
 from craftastic.tables import METADATA
+from tests import secrecy
 from tests.fakes.clock import FakeClock
 from tests.leaks import RUN, fail_if_something_is_left
+from tests.secrecy_doors import open_doors
 
 STRICT = os.environ.get("CRAFTASTIC_TEST_STRICT") == "1"  # noqa: TID251 - not a server's setting
 BACKENDS = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 START_TIMEOUT_S = 30.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    open_doors()
+    config.pluginmanager.register(secrecy.Plugin(lambda: RUN.instances), "the gate of secrets")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # pytest's own capture would show on failures what our log hides; the gate shows that log.
+    if capture := session.config.pluginmanager.unregister(name="logging-plugin"):
+        capture.pytest_unconfigure()
 
 
 @pytest.hookimpl(trylast=True)  # after the fixtures of a run that was cut short are taken down
@@ -150,7 +163,8 @@ class PostgresServer:
         return name
 
     def drop(self, name: str) -> None:
-        """Drop a database while the next test begins."""
+        """Drop a database while the next test begins, when it was searched for secrets."""
+        secrecy.GATE.database(self.url(name))
         self._finish_drop()
         statement = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
         self._dropping = subprocess.Popen(

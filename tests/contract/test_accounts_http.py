@@ -22,8 +22,9 @@ from craftastic.http import errors, middleware
 from craftastic.metrics import Metrics
 from tests.fakes.asgi import client_of
 from tests.fakes.clock import FakeClock
+from tests.secrecy import canary
 
-PASSWORD = "a-horse-a-battery-a-staple"
+PASSWORD = canary("password")
 PERSON = {"email": "A@Example.com", "password": PASSWORD, "name": "A"}
 
 

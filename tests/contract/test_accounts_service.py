@@ -33,8 +33,9 @@ from craftastic.accounts.service import (
 from craftastic.database import Base, Database
 from craftastic.errors import Unauthenticated
 from tests.fakes.clock import FakeClock
+from tests.secrecy import canary
 
-PASSWORD = "a-horse-a-battery-a-staple"
+PASSWORD = canary("password")
 Make = Callable[..., AccountService]
 
 

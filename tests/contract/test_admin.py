@@ -29,10 +29,11 @@ from craftastic.accounts.sign_ins import SignInService
 from craftastic.admin.service import AdminService
 from tests.contract.test_personal_tokens import Rig, elsewhere, rig
 from tests.fakes.people import PASSWORD
+from tests.secrecy import canary
 
 __all__ = ["elsewhere", "rig"]
 
-OTHER_PASSWORD = "another-horse-another-battery"
+OTHER_PASSWORD = canary("other-password")
 
 
 async def set_password(rig: Rig, url: str, password: str = PASSWORD) -> None:

@@ -12,9 +12,10 @@ from tests.e2e.harness import PASSWORD, Server
 from tests.fakes.git_http_server import GitHttpServer
 from tests.fakes.git_rig import Upstream
 from tests.leaks import RUN
+from tests.secrecy import canary
 
 EMAIL = "a@example.com"
-GIT_PASSWORD = "glpat-let-me-in"
+GIT_PASSWORD = canary("git-password")
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from tests.contract.test_cli_commands import Asked, Cli, Ended
 from tests.contract.test_every_route import PASSWORD
 from tests.fakes.toy_github import REDEEM, ToyGitHub
 from tests.fakes.whole_app import whole_settings
+from tests.secrecy import Place, allow, canary
 
 START_S = 20.0
 CODE = re.compile(rb"Type   ([0-9A-Z]{4}-[0-9A-Z]{4})")
-TOKEN = "ghp-a-secret-token"
+TOKEN = canary("git-token")
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """The command line sees no database: one is enough, and each call is a program to start."""
@@ -231,6 +232,7 @@ async def test_a_host_is_added_replaced_listed_and_removed(person: Person) -> No
 
 
 async def test_a_password_is_never_an_argument_and_is_never_told(person: Person) -> None:
+    allow(Place.ARGUMENTS, value=TOKEN, because="that an argument is refused takes one")
     for arguments, stdin in (
         ((f"https://me:{TOKEN}@gitlab.example.com",), ""),
         ((f"me:{TOKEN}@gitlab.example.com",), ""),

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import BACKENDS
 from tests.fakes.whole_app import whole_app, whole_settings
+from tests.secrecy import canary
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 CANARY = "glpat-canary-3f9c"
@@ -27,7 +28,7 @@ async def client(
 
 async def sign_in(client: httpx.AsyncClient, email: str) -> None:
     """Register somebody; the client is theirs from then on."""
-    body = {"email": email, "password": "a-horse-a-battery-a-staple", "name": "A"}
+    body = {"email": email, "password": canary("password"), "name": "A"}
     answer = await client.post("/api/auth/register", json=body)
     assert answer.status_code == 200, answer.text
     client.headers["Authorization"] = f"Bearer {answer.json()['data']['accessToken']}"

@@ -23,8 +23,9 @@ from tests.fakes.asgi import client_of
 from tests.fakes.clock import FakeClock
 from tests.fakes.github_rig import GitHubRig, github_rig
 from tests.fakes.toy_github import REDEEM, ToyGitHub
+from tests.secrecy import canary
 
-PASSWORD = "a-horse-a-battery-a-staple"
+PASSWORD = canary("password")
 ITEM = [
     "id", "name", "full_name", "description", "html_url", "clone_url", "ssh_url", "private",
     "default_branch", "updated_at", "language", "stargazers_count", "open_issues_count",

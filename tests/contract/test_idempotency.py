@@ -38,9 +38,10 @@ from tests.fakes.asgi import client_of
 from tests.fakes.clock import FakeClock
 from tests.fakes.event_rig import new_user
 from tests.fakes.whole_app import whole_app, whole_settings
+from tests.secrecy import canary
 
 KEY = "Idempotency-Key"
-PASSWORD = "a-horse-a-battery-a-staple"
+PASSWORD = canary("password")
 
 TAKING = {
     "POST /api/environments",

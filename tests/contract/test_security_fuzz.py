@@ -30,10 +30,11 @@ from craftastic.runtimes.memory import MemoryRuntime
 from craftastic.settings import Settings
 from tests.conftest import BACKENDS
 from tests.fakes.whole_app import filled, something_of_everything, whole_app, whole_settings
+from tests.secrecy import canary
 
 pytestmark = pytest.mark.slow
 
-PASSWORD = "a-horse-a-battery-a-staple"
+PASSWORD = canary("password")
 ROUNDS = 12
 """Bodies per route; the seed is the route's name, so a failure comes back."""
 

@@ -33,6 +33,8 @@ from tests.contract.test_tmux_sessions import FIND, environment_of, shell_of, ty
 from tests.fakes.asgi import client_of
 from tests.fakes.terminal_rig import Rig
 from tests.fakes.whole_app import whole_settings
+from tests.secrecy import Place as Seen
+from tests.secrecy import allow
 
 HOSTILE = "'\"`$(touch /tmp/owned)`\n\\ \u00e9\u6f22 %s #{pane_pid} "
 
@@ -99,6 +101,7 @@ async def place(
 async def test_a_secret_is_in_its_shell_and_nowhere_else(
     place: Place, real: Bench, request: pytest.FixtureRequest
 ) -> None:
+    allow(Seen.ENVIRONMENT, value=place.canary, because="a variable is in the shell it is for")
     value = place.canary + HOSTILE
     owner = UserId(UUID((await place("GET", "/api/auth/me"))["data"]["user"]["id"]))
     environment = (await place("POST", "/api/environments", {"name": "one"}))["id"]

@@ -43,9 +43,10 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.served import URL, Rig, client_for, rigged
 from tests.fakes.workshop import Workshop, build, opened, rows, settled, until
 from tests.leaks import MARK_NAME, RUN
+from tests.secrecy import Place, allow, canary
 
 CONFIG = ".craftastic/config.toml"
-SECRET = "canary-6b1f09"
+SECRET = canary("variable")
 Open = Callable[..., Awaitable[Rig]]
 IGNORED = ".env\n*.local.json\nbig/\nnode_modules/\nlink\n"
 
@@ -145,6 +146,7 @@ async def test_steps_run_in_turn_until_one_fails(open_rig: Open) -> None:
 
 
 async def test_a_setup_has_the_login_shells_environment_and_the_variables(open_rig: Open) -> None:
+    allow(Place.ENVIRONMENT, value=SECRET, because="a variable is in the shells it is for")
     rig = await open_rig(
         "[worktree]\nsetup = '''"
         'printf "%s|%s|%s|%s" "$PROFILE" "$HOSTILE" "${EMPTY-unset}" "$HOME" >out'
@@ -1012,6 +1014,7 @@ async def seeded(
 async def test_in_a_real_sandbox_a_worktree_is_prepared_and_torn_down(
     seeded: tuple[Workshop, Environment], real: Bench
 ) -> None:
+    allow(Place.ENVIRONMENT, value=SECRET, because="a variable is in the shells it is for")
     shop, environment = seeded
     sandbox = environment.sandbox
 

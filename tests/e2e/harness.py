@@ -29,10 +29,11 @@ from craftastic.runtimes.local import LocalRuntime
 from craftastic.settings import Settings
 from tests.conftest import free_port
 from tests.leaks import MARK_NAME, RUN, remove_local_rules
+from tests.secrecy import GATE, canary
 
 MAX_DOCUMENT = 16 << 20
 LATELY = 256 << 10
-PASSWORD = "correct horse battery staple 42"
+PASSWORD = canary("password")
 INHERITED = ("PATH", "LANG", "DOCKER_HOST", "CRAFTASTIC_IMAGE_CA_BUNDLE")
 """Without the last one a server would want another image than `make test` has built."""
 
@@ -95,6 +96,8 @@ class Server:
             "CRAFTASTIC_GIT_ALLOW_HTTP": "1",
             "CRAFTASTIC_GIT_ALLOW_PRIVATE": "1",
             "CRAFTASTIC_REGISTRATION": "open",
+            # An image has them all; on this host they would be installed for each server.
+            **({"CRAFTASTIC_AGENT_TOOLS": "none"} if runtime == "local" else {}),
             "LOG_FORMAT": "json",
             "LOG_LEVEL": "debug",
             **({"DATABASE_URL": database_url} if database_url else {}),
@@ -139,6 +142,8 @@ class Server:
                     return False
 
             await until(answers, "the server answers", timeout_s=timeout_s)
+        if self.environment["LOG_LEVEL"] == "debug":  # what the gate of secrets counts on
+            assert b'"level": "debug"' in self.log.read_bytes()
 
     def signal(self, number: int) -> None:
         assert self.process is not None
@@ -163,11 +168,15 @@ class Server:
 
     async def clean(self) -> None:
         """End the server, then remove its sandboxes and what it set on the machine."""
+        GATE.processes()
         if self.process is not None:
             self.stop()
+        GATE.log_file(self.log)
+        GATE.database(f"sqlite:///{self.data_dir / 'craftastic.db'}")
         file = self.data_dir / "keys" / "instance"
         if file.is_file():
             RUN.instances.add(instance := file.read_text().strip())
+            GATE.docker([instance])
             remove_containers(instance)
             await self._remove_local_sandboxes(instance)
         await remove_local_rules(self.uid_base)

@@ -22,10 +22,11 @@ from craftastic.metrics import Metrics
 from craftastic.settings import Settings
 from tests.fakes.asgi import WithState
 from tests.fakes.mail_server import MailServer, mail_server
+from tests.secrecy import canary
 
 BASE_URL = "https://craftastic.example"
-PASSWORD = "a-horse-a-battery-a-staple"
-NEW_PASSWORD = "another-horse-another-battery"
+PASSWORD = canary("password")
+NEW_PASSWORD = canary("new-password")
 HOME = "198.51.100.7"
 ELSEWHERE = "203.0.113.9"
 

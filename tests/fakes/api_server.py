@@ -18,9 +18,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from tests.fakes.terminal_server import access_token
+from tests.secrecy import canary
 
-PASSWORD = "correct horse battery"
-SETUP_TOKEN = "the-one-time-token"
+PASSWORD = canary("password")
+SETUP_TOKEN = canary("setup-token")
 
 
 @dataclass

@@ -17,8 +17,9 @@ from craftastic.clock import SystemClock
 from craftastic.database import Database
 from craftastic.runtimes.memory import Call, MemoryRuntime, Process
 from tests.fakes.asgi import WithState
+from tests.secrecy import canary
 
-PASSWORD = "a-horse-a-battery-a-staple"
+PASSWORD = canary("password")
 ANSWER_S = 20.0
 
 

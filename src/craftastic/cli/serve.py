@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import anyio
+import structlog
 import uvicorn
 import uvloop
 
@@ -29,6 +30,8 @@ KEEP_ALIVE_S = 130
 """Longer than proxies keep a connection that they do not use (Caddy: 120 s): who hangs up first
 may do so in the face of a request."""
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
 
 def serve(host: str | None = None, port: int | None = None) -> None:
     """Run the server until SIGINT or SIGTERM; sandboxes and their terminals go on after it.
@@ -44,6 +47,7 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     changed = {"host": host, "port": port}
     settings = settings.model_copy(update={k: v for k, v in changed.items() if v is not None})
     configure(level=settings.log_level, format=settings.log_format)
+    log.debug("everything is logged")
     _raise_file_limit()
     os.umask(0o077)
     listening = listen(settings)
