@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -22,6 +22,7 @@ import anyio
 import structlog
 from aiodocker import DockerError
 
+from craftastic.runtimes._agent_tools import recipe
 from craftastic.runtimes._docker_engine import Engine, EngineRefused, Json, unavailable
 from craftastic.runtimes.base import Progress, Report, RuntimeUnavailable
 
@@ -50,12 +51,16 @@ STEP = re.compile(r"step (\d+)/(\d+) ?: ?(.*)", re.IGNORECASE)
 log = structlog.get_logger(__name__)
 
 
-def sources() -> dict[str, bytes]:
-    """Return the files of the build, by name, as the package carries them."""
+def sources(agents: Sequence[str] = ()) -> dict[str, bytes]:
+    """Return the files of the build, by name, as the package carries them.
+
+    Args:
+        agents: Whose command lines the image shall have.
+    """
     folder = resources.files("craftastic.runtimes").joinpath("image")
-    return {
-        name: folder.joinpath(name).read_bytes() for name in ("Dockerfile", "node-requirements.txt")
-    }
+    own = ("Dockerfile", "node-requirements.txt")
+    tools = {f"agents/{name}": content for name, content in recipe(agents).items()}
+    return {**{name: folder.joinpath(name).read_bytes() for name in own}, **tools}
 
 
 def authorities(bundle: Path | None, host: Path = HOST_AUTHORITIES) -> list[bytes]:
@@ -86,16 +91,20 @@ def _read_some(path: Path) -> bytes:
 
 
 def context(files: Mapping[str, bytes], certificates: list[bytes]) -> bytes:
-    """Return the build's context as a tar archive: the files, and a folder of authorities."""
+    """Return the build's context as a tar archive: the files, and a folder of authorities.
+
+    Files in a folder of programs (`bin`) may be run.
+    """
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
-        folder = tarfile.TarInfo("ca")
-        folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-        archive.addfile(folder)
+        for name in ("ca", "agents"):  # either may be empty
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(folder)
         extra = {f"ca/craftastic-{n:03}.crt": cert + b"\n" for n, cert in enumerate(certificates)}
         for name, content in {**files, **extra}.items():
             member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), 0o644
+            member.size, member.mode = len(content), 0o755 if "/bin/" in name else 0o644
             archive.addfile(member, io.BytesIO(content))
     return packed.getvalue()
 
@@ -116,12 +125,14 @@ class ImageBuilder:
         name: The image's name and tag.
         base: Base image that the operator wants, or None.
         ca_bundle: File of extra certificate authorities, or None for those added to this host.
+        agents: Whose command lines the image has.
     """
 
     engine: Engine
     name: str
     base: str | None
     ca_bundle: Path | None
+    agents: tuple[str, ...] = ()
     _one_at_a_time: anyio.Lock = field(default_factory=anyio.Lock)
 
     @property
@@ -163,7 +174,7 @@ class ImageBuilder:
         Raises:
             RuntimeUnavailable: A step failed; the message has the end of its output.
         """
-        files, certificates = sources(), authorities(self.ca_bundle)
+        files, certificates = sources(self.agents), authorities(self.ca_bundle)
         base = await self._base(report)
         log.info("image.build", image=self.name, base=base)
         with io.BytesIO(context(files, certificates)) as packed:
@@ -182,7 +193,7 @@ class ImageBuilder:
         await report(Progress("image", "The sandbox image is ready", 100))
 
     def _version(self) -> str:
-        return version(sources(), authorities(self.ca_bundle), self.base)
+        return version(sources(self.agents), authorities(self.ca_bundle), self.base)
 
     async def _base(self, report: Report) -> str:
         """Return the name of a base image that is there: wanted, made before, fetched or made."""

@@ -107,7 +107,9 @@ class Launcher:
     def _start(self, folder: Path, spec: SandboxSpec, uid: int, state: State) -> State:
         storage = prepare_storage(self.folders.data_dir, spec.environment_id, uid, uid)
         run = make_run_folder(self.folders, spec.environment_id, uid)
-        arguments = sandbox_arguments(self.folders.etc, storage, run, spec.environment_id)
+        arguments = sandbox_arguments(
+            self.folders.etc, self.folders.tools, storage, run, spec.environment_id
+        )
         limits = Limits(spec.memory_bytes, spec.cpus, spec.pids)
         helpers: list[Identity] = []
         try:

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from uuid import UUID
 
+from craftastic.runtimes._agent_tools import TOOLS_DIR
 from craftastic.runtimes._storage import Storage, remove_tree
 from craftastic.runtimes.base import GATEWAY_HOST, HOME, RUN_DIR, USER
 
@@ -34,7 +35,7 @@ ENVIRONMENT = {
     "USER": USER,
     "LOGNAME": USER,
     "SHELL": "/bin/bash",
-    "PATH": f"{HOME}/.local/bin:/usr/local/bin:/usr/bin:/bin",
+    "PATH": f"{HOME}/.local/bin:{TOOLS_DIR}/bin:/usr/local/bin:/usr/bin:/bin",
     "LANG": "C.UTF-8",
     "TERM": "xterm-256color",
     "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
@@ -73,6 +74,10 @@ class Folders:
     @property
     def etc(self) -> Path:
         return self.data_dir / "local" / "etc"
+
+    @property
+    def tools(self) -> Path:
+        return self.data_dir / "tools" / "agents"
 
     def state(self, environment_id: UUID) -> Path:
         return self.data_dir / "sandboxes" / str(environment_id)
@@ -142,7 +147,9 @@ def make_run_folder(folders: Folders, environment_id: UUID, uid: int) -> Path:
     return run
 
 
-def sandbox_arguments(etc: Path, storage: Storage, run: Path, environment_id: UUID) -> list[str]:
+def sandbox_arguments(
+    etc: Path, tools: Path, storage: Storage, run: Path, environment_id: UUID
+) -> list[str]:
     """Return bubblewrap's arguments for what the sandbox sees and is."""
     inside = f"{HOME}/.craftastic"
     key = str(environment_id)
@@ -153,6 +160,7 @@ def sandbox_arguments(etc: Path, storage: Storage, run: Path, environment_id: UU
         "--as-pid-1", "--new-session", "--cap-drop", "ALL",
         "--ro-bind", "/usr", "/usr", *_root_links(),
         "--ro-bind", str(etc), "/etc", *_etc_binds(),
+        "--ro-bind", str(tools), TOOLS_DIR,
         "--proc", "/proc", "--dev", "/dev",
         "--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp",  # noqa: S108
         "--size", str(SMALL_BYTES), "--tmpfs", "/run",

@@ -94,7 +94,11 @@ class DockerRuntime:
         self._instance = instance
         self._engine = Engine(settings.docker_host)
         self._images = ImageBuilder(
-            self._engine, settings.sandbox_image, settings.image_base, settings.image_ca_bundle
+            self._engine,
+            settings.sandbox_image,
+            settings.image_base,
+            settings.image_ca_bundle,
+            settings.agent_tools,
         )
         self._network = SandboxNetwork(self._engine, settings.gateway_port, network)
         self._host: Host | None = None

@@ -20,6 +20,7 @@ import anyio.to_thread
 from craftastic.errors import CraftasticError
 from craftastic.runtimes import _local_commands as commands
 from craftastic.runtimes import _local_launch as launch
+from craftastic.runtimes._agent_tools import AgentTools
 from craftastic.runtimes._firewall import (
     PRIVATE_V4,
     PRIVATE_V6,
@@ -109,6 +110,7 @@ class LocalRuntime:
         self._launcher = launch.Launcher(
             self._folders, instance, settings.gateway_port, settings.local_share_network
         )
+        self._tools = AgentTools(self._folders.tools, settings.agent_tools)
         self._firewall = Firewall()
         self._firewall_trouble: str | None = "not tried yet"
         self._rules_set_at = -math.inf
@@ -140,6 +142,16 @@ class LocalRuntime:
                 first = blockers[0]
                 raise RuntimeUnavailable(first.message, details=first.remedy)
             self._prepared = True
+
+    async def install_tools(self, report: Report = no_report) -> None:
+        """Install the agents' command lines that sandboxes see; minutes the first time.
+
+        Sandboxes work without them, and those that run see them once they are there.
+
+        Raises:
+            RuntimeUnavailable: It is not possible; the message says why and what to do.
+        """
+        await self._tools.ensure(report)
 
     async def check(self) -> list[Finding]:
         """Look at the host without changing anything."""
@@ -378,6 +390,7 @@ class LocalRuntime:
             if not self.single_user:
                 data_dir.chmod(data_dir.stat().st_mode & 0o777 | PASSABLE)
             make_etc(self._folders.etc, resolvers())
+            self._tools.make_folder()
             open_tun()
         except OSError as error:
             raise RuntimeUnavailable(f"The data folder cannot be prepared: {error}") from error

@@ -125,6 +125,16 @@ async def build_runtimes(settings: Settings, instance: str) -> Runtimes:
     return runtimes
 
 
+async def install_agent_tools(runtime: Runtime, report: Report = no_report) -> None:
+    """Install the agents' command lines for a runtime whose sandboxes use this host's programs.
+
+    Raises:
+        RuntimeUnavailable: It is not possible; the message says why and what to do.
+    """
+    if isinstance(runtime, LocalRuntime):
+        await runtime.install_tools(report)
+
+
 async def build_image(settings: Settings, report: Report = no_report) -> None:
     """Build the image of Docker sandboxes anew, for `craftastic image build`.
 

@@ -232,6 +232,7 @@ def test_the_context_carries_each_authority_as_a_file_of_its_own() -> None:
 
     assert names == [
         "ca",
+        "agents",
         "Dockerfile",
         "node-requirements.txt",
         "ca/craftastic-000.crt",

@@ -174,7 +174,9 @@ def test_the_made_etc_names_the_gateway_and_no_user_of_the_host(tmp_path: Path):
 def test_a_sandbox_sees_of_the_host_only_what_is_named(tmp_path: Path):
     environment = uuid4()
     storage = storage_of(tmp_path, environment)
-    arguments = sandbox_arguments(tmp_path / "etc", storage, tmp_path / "run", environment)
+    arguments = sandbox_arguments(
+        tmp_path / "etc", tmp_path / "tools", storage, tmp_path / "run", environment
+    )
 
     sources = [
         after
