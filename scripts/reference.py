@@ -126,6 +126,7 @@ def error_classes() -> list[type[CraftasticError]]:
 
 OF_THE_EDGE = {
     "METHOD_NOT_ALLOWED": ("405", "none", "none", "The route exists, and not for this method."),
+    "REQUEST_TIMEOUT": ("408", "none", "none", "The request, or its body, did not come in time."),
     "ROUTE_NOT_FOUND": ("404", "none", "none", "The server has no such route."),
 }
 """Codes of requests that reach no route, hence no class of an error."""

@@ -22,6 +22,14 @@ from craftastic.activity import endpoints as activity_endpoints
 from craftastic.activity.service import ActivityService
 from craftastic.admin import endpoints as admin_endpoints
 from craftastic.admin.service import AdminService
+from craftastic.agent_runs import endpoints as agent_runs_endpoints
+from craftastic.agent_runs.launching import Launcher
+from craftastic.agent_runs.service import AgentRunService
+from craftastic.agent_runs.setup_desk import SessionSetupDesk
+from craftastic.agents import endpoints as agents_endpoints
+from craftastic.agents.agent_types import AgentTypes
+from craftastic.agents.service import AgentService
+from craftastic.agents.setting_up import AgentSetupService
 from craftastic.audit.service import AuditService
 from craftastic.clock import SystemClock
 from craftastic.credentials.service import CredentialService, has_secrets
@@ -33,6 +41,7 @@ from craftastic.errors import CraftasticError
 from craftastic.events import endpoints as events_endpoints
 from craftastic.events.service import EventService
 from craftastic.gateway.app import build_gateway, upstream_check, upstream_origin
+from craftastic.gateway.credential_check import build_credential_check
 from craftastic.gateway.listener import GatewayListener
 from craftastic.git import endpoints as git_endpoints
 from craftastic.git.service import GitService
@@ -53,7 +62,7 @@ from craftastic.pushes.service import PushService
 from craftastic.reconcile import endpoints as reconcile_endpoints
 from craftastic.reconcile.service import Reconciler, ReconcileService, standard_reconcilers
 from craftastic.runtimes.base import Runtime, RuntimeUnavailable
-from craftastic.runtimes.registry import Runtimes, build_runtimes
+from craftastic.runtimes.registry import Runtimes, build_runtimes, install_agent_tools
 from craftastic.runtimes.self_test import self_test
 from craftastic.sessions import endpoints as sessions_endpoints
 from craftastic.sessions.service import SessionLists, SessionService
@@ -73,6 +82,7 @@ PREPARE_RETRY_S = 15.0
 FORGET_INTERVAL_S = 3600.0
 EVENTS_INTERVAL_S = 600.0
 GITHUB_INTERVAL_S = 60.0
+AGENTS_INTERVAL_S = 10.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -87,6 +97,8 @@ class State(TypedDict):
     sign_ins: SignInService
     admin: AdminService
     activity: ActivityService
+    agents: AgentService
+    agent_setup: AgentSetupService
     environments: EnvironmentService
     variables: VariableService
     git_hosts: GitHostService
@@ -95,6 +107,7 @@ class State(TypedDict):
     git: GitService
     idempotency: IdempotencyService
     sessions: SessionService
+    agent_runs: AgentRunService
     terminals: TerminalService
     events: EventService
     reconcile: ReconcileService
@@ -149,6 +162,7 @@ def build_app(
         access_tokens_endpoints.router,
         admin_endpoints.router,
         activity_endpoints.router,
+        agents_endpoints.router,
         events_endpoints.router,
         environments_endpoints.router,
         container_endpoints.router,
@@ -158,6 +172,7 @@ def build_app(
         pushes_endpoints.router,
         git_endpoints.router,
         sessions_endpoints.router,
+        agent_runs_endpoints.router,
         terminals_endpoints.router,
         reconcile_endpoints.router,
     ):
@@ -211,6 +226,8 @@ async def running(
             find_profile=accounts.profile,
         )
         variables = VariableService(database, credentials, environments, audit, clock)
+        agents = await _agents(stack, credentials, settings)
+        launcher = Launcher(agents, runtimes, settings.gateway_port)
         sessions = SessionService(
             database,
             environments,
@@ -218,8 +235,12 @@ async def running(
             tmux,
             clock,
             max_per_environment=settings.max_sessions_per_environment,
+            launcher=launcher,
             variables=variables.for_session,
             mask=variables.text_masker,
+        )
+        agent_runs = _agent_runs(
+            sessions, launcher, agents, tmux, metrics, settings.agent_token_limit
         )
         github, git_hosts = await _git_accounts(stack, credentials, settings)
         pushes = PushService(database, audit, clock, sessions.branches_of)
@@ -233,7 +254,7 @@ async def running(
             find_profile=accounts.profile,
             masker_for=variables.masker,
         )
-        terminals = TerminalService(database, runtimes, sessions, accounts, clock, settings)
+        terminals = TerminalService(database, runtimes, sessions, accounts, clock, settings, audit)
         idempotency = IdempotencyService(database, clock)
         watches = SessionWatches(sessions)
         events = EventService(
@@ -242,6 +263,7 @@ async def running(
         reconcile = ReconcileService(
             [
                 *standard_reconcilers(environments, sessions, settings.reconcile_interval_s),
+                Reconciler("agents", agent_runs.reconcile, AGENTS_INTERVAL_S),
                 Reconciler("accounts", _forget_expired(accounts, personal), FORGET_INTERVAL_S),
                 Reconciler("events", events.forget, EVENTS_INTERVAL_S),
                 Reconciler("github", github.reconcile, GITHUB_INTERVAL_S),
@@ -252,11 +274,24 @@ async def running(
         )
         readiness.add("database", database.ping)
         readiness.add("runtime", lambda: _runtime_answers(runtimes))
-        listener = _gateway_listener(stack, settings, environments, git_hosts, pushes)
-
-        await _serve_sandboxes(stack, listener, runtimes, environments, settings)
+        await _serve_sandboxes(
+            stack,
+            _gateway_listener(stack, settings, environments, git_hosts, pushes, agent_runs),
+            runtimes,
+            environments,
+            settings,
+        )
         await sessions.forget_viewers()
-        for one in (mail, idempotency, watches, events, environments, terminals, reconcile):
+        for one in (
+            mail,
+            idempotency,
+            watches,
+            events,
+            environments,
+            agent_runs,
+            terminals,
+            reconcile,
+        ):
             await stack.enter_async_context(one.running())
         await _announce(settings, accounts)
         yield State(
@@ -267,6 +302,8 @@ async def running(
             sign_ins=SignInService(accounts, audit),
             admin=AdminService(accounts, personal, audit),
             activity=ActivityService(database, audit),
+            agents=agents,
+            agent_setup=AgentSetupService(agents, SessionSetupDesk(sessions, runtimes)),
             environments=environments,
             variables=variables,
             git_hosts=git_hosts,
@@ -275,6 +312,7 @@ async def running(
             git=git,
             idempotency=idempotency,
             sessions=sessions,
+            agent_runs=agent_runs,
             terminals=terminals,
             events=events,
             reconcile=reconcile,
@@ -322,14 +360,51 @@ def _accounts(
     )
 
 
+async def _agents(
+    stack: AsyncExitStack, credentials: CredentialService, settings: Settings
+) -> AgentService:
+    types = await anyio.to_thread.run_sync(AgentTypes.load, settings.data_dir)
+    check = build_credential_check(settings)
+    stack.push_async_callback(check.aclose)
+    database, audit, clock = credentials.database, credentials.audit, credentials.clock
+    return AgentService(database, credentials, audit, clock, types, check)
+
+
+def _agent_runs(
+    sessions: SessionService,
+    launcher: Launcher,
+    agents: AgentService,
+    tmux: TmuxService,
+    metrics: Metrics,
+    token_limit: int,
+) -> AgentRunService:
+    """Make what knows how agents are, and let it know of their starts."""
+    runs = AgentRunService(
+        agents.database,
+        sessions,
+        tmux,
+        agents,
+        agents.types,
+        agents.audit,
+        agents.clock,
+        metrics=metrics,
+        token_limit=token_limit or None,
+    )
+    launcher.starts = runs
+    return runs
+
+
 def _gateway_listener(
     stack: AsyncExitStack,
     settings: Settings,
     environments: EnvironmentService,
     git_hosts: GitHostService,
     pushes: PushService,
+    agent_runs: AgentRunService,
 ) -> GatewayListener:
-    gateway = build_gateway(settings, environments, credentials=git_hosts, ref_policy=pushes)
+    gateway = build_gateway(
+        settings, environments, credentials=git_hosts, ref_policy=pushes, agents=agent_runs
+    )
     stack.push_async_callback(gateway.aclose)
     return GatewayListener(gateway, settings.gateway_port)
 
@@ -397,9 +472,23 @@ async def _prepare(runtimes: Runtimes, runtime: Runtime, settings: Settings) -> 
             break
     if reason is None:
         log.info("runtime is ready", runtime=runtime.name)
+        await _install_agent_tools(runtime)
     else:
         runtimes.refused[runtime.name] = reason
         log.error("sandboxes do not work: none is made", runtime=runtime.name, reason=reason)
+
+
+async def _install_agent_tools(runtime: Runtime) -> None:
+    """Install the agents' command lines; everything else works without them."""
+    try:
+        await install_agent_tools(runtime)
+    except CraftasticError as error:
+        log.warning(
+            "agents' command lines are not installed",
+            runtime=runtime.name,
+            reason=error.message,
+            way_on=error.details,
+        )
 
 
 def _forget_expired(accounts: AccountService, personal: AccessTokenService) -> Step:

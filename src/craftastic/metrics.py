@@ -1,5 +1,7 @@
 """What the server counts about itself, in Prometheus's form, in a registry of its own."""
 
+from collections.abc import Mapping
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -14,6 +16,10 @@ CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 UNMATCHED = "unmatched"
+AGENT_STATES = (
+    "starting", "idle", "working", "waiting_permission", "waiting_question", "done", "exited",
+    "error", "unknown",
+)  # fmt: skip
 
 
 class Metrics:
@@ -41,6 +47,35 @@ class Metrics:
             "Requests that are being answered, WebSockets included.",
             registry=self.registry,
         )
+
+        self._agents = Gauge(
+            "craftastic_agent_runs",
+            "Agents whose sessions live, by what they do, over all server processes.",
+            ("state",),
+            registry=self.registry,
+        )
+        self._model_requests = Counter(
+            "craftastic_model_requests",
+            "Calls of model APIs that the gateway forwarded.",
+            registry=self.registry,
+        )
+        self._model_tokens = Counter(
+            "craftastic_model_tokens",
+            "Tokens that model APIs said to have used.",
+            ("direction",),
+            registry=self.registry,
+        )
+
+    def model_used(self, requests: int, input_tokens: int, output_tokens: int) -> None:
+        """Count what calls of a model API cost."""
+        self._model_requests.inc(requests)
+        self._model_tokens.labels("input").inc(input_tokens)
+        self._model_tokens.labels("output").inc(output_tokens)
+
+    def agents_are(self, counts: Mapping[str, int]) -> None:
+        """Tell how many agents are in each state; a state that is not named has none."""
+        for state in AGENT_STATES:
+            self._agents.labels(state).set(counts.get(state, 0))
 
     def request_started(self) -> None:
         self._running.inc()

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+MODEL_PROVIDERS = ("anthropic", "openai", "openai-compatible", "gemini")
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -191,6 +192,14 @@ class Settings(BaseSettings):
     sandbox_self_test: bool = Field(
         True, description="Try tmux and a commit in a scratch sandbox before serving."
     )
+    agent_tools: Words = Field(
+        ("claude-code", "codex", "gemini-cli", "qwen-coder", "opencode"),
+        description="Agents whose command lines sandboxes have, with commas; `none` for none.",
+    )
+    agent_credential_reads: bool = Field(
+        False,
+        description="Let programs with a `write` access token read credentials of agents back.",
+    )
     image_base: str | None = Field(
         None, description="Base image to build the sandbox image from; Debian's when unset."
     )
@@ -207,6 +216,18 @@ class Settings(BaseSettings):
     git_timeout_s: float = Field(1800.0, gt=0, description="Longest git transfer, in seconds.")
     git_idle_timeout_s: float = Field(
         60.0, gt=0, description="Longest silence of an upstream in a git transfer, in seconds."
+    )
+    model_upstreams: Words = Field(
+        (),
+        description="Model APIs of the operator's own in place of the vendors', with commas: "
+        "`anthropic=https://models.example.com,openai=http://10.0.0.5:4000/v1`. Names: "
+        "`anthropic`, `openai`, `openai-compatible`, `gemini`. They may be at private addresses.",
+    )
+    agent_token_limit: int = Field(
+        0,
+        ge=0,
+        description="Tokens (read and written) that an agent session may use before it waits and "
+        "its owner is asked; 0 for no limit.",
     )
     github_client_id: str | None = Field(
         None,
@@ -318,6 +339,15 @@ class Settings(BaseSettings):
         50_000, ge=1000, description="Lines of history that each terminal keeps."
     )
 
+    @field_validator("agent_tools")
+    @classmethod
+    def _known_agents(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = ("claude-code", "codex", "gemini-cli", "qwen-coder", "opencode")
+        chosen = tuple(dict.fromkeys(one for one in value if one != "none"))
+        if unknown := [one for one in chosen if one not in known]:
+            raise ValueError(f"no such agent: {', '.join(unknown)}; known are {', '.join(known)}")
+        return tuple(one for one in known if one in chosen)
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _known_level_names(cls, value: object) -> object:
@@ -370,6 +400,23 @@ class Settings(BaseSettings):
             raise ValueError("it must not have a path")
         return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
+    @field_validator("model_upstreams")
+    @classmethod
+    def _model_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            provider, _, url = one.partition("=")
+            parts = urlsplit(url)
+            plain = parts.port != 0 and not (parts.query or parts.fragment)  # a wrong port raises
+            if provider not in MODEL_PROVIDERS:
+                raise ValueError(f"each must begin with one of {', '.join(MODEL_PROVIDERS)} and =")
+            if parts.scheme not in {"http", "https"} or not parts.hostname or not plain:
+                raise ValueError("after the equals sign there must be an address, https://host/…")
+            if "@" in parts.netloc or re.search(r"[^\x21-\x7e]|\\", url):
+                raise ValueError("an address must be plain, without a user or a password")
+        if len({one.partition("=")[0] for one in value}) < len(value):
+            raise ValueError("each name may be there once")
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -411,6 +458,11 @@ class Settings(BaseSettings):
         if any(len(key.encode()) < 32 for key in keys):  # noqa: PLR2004
             raise ValueError("each key needs at least 32 bytes")
         return value
+
+    @property
+    def model_upstreams_by_provider(self) -> dict[str, str]:
+        """Return the operator's own model APIs: addresses by the names of providers."""
+        return dict(one.split("=", 1) for one in self.model_upstreams)
 
     @property
     def old_encryption_keys(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from craftastic.access_tokens import _repository as access_tokens
 from craftastic.accounts import _repository as accounts
+from craftastic.agent_runs import _repository as agent_runs
+from craftastic.agents import _repository as agents
 from craftastic.audit import _repository as audit
 from craftastic.credentials import _repository as credentials
 from craftastic.database import Base
@@ -21,11 +23,14 @@ TABLES = (
     events,
     audit,
     credentials,
+    agents,
     github,
     githosts,
     environments,
     variables,
+    agents,
     sessions,
+    agent_runs,
     pushes,
     terminals,
     idempotency,

@@ -12,6 +12,8 @@ import typer
 
 from craftastic import __version__
 from craftastic.cli.admin_commands import admin
+from craftastic.cli.agent_commands import agents
+from craftastic.cli.agent_run_commands import waiting
 from craftastic.cli.environment_commands import environments
 from craftastic.cli.failures import INTERRUPTED, Failure
 from craftastic.cli.git_commands import git
@@ -47,6 +49,8 @@ app = typer.Typer(
 images = typer.Typer(help="The image of Docker sandboxes.", no_args_is_help=True)
 app.add_typer(environments, name="env")
 app.add_typer(sessions, name="session")
+app.add_typer(agents, name="agent")
+app.add_typer(waiting)
 app.add_typer(images, name="image")
 app.add_typer(variables, name="var")
 app.add_typer(git)

@@ -98,13 +98,7 @@ async def bring_up(remote: Remote, wanted: Wanted) -> Place:
         CraftasticError: What the server refused.
     """
     with interruption_told(), checklist() as shown:
-        names = await load_names(remote)
-        environment = _existing(names, wanted)
-        if environment is None:
-            environment = await _create(remote, wanted, shown)
-        elif environment["status"] in {"error", "stopped"} or _clone_failed(environment):
-            await _retry(remote, environment["id"], shown)
-        environment = await _until_running(remote, environment["id"], shown)
+        environment = await bring_environment(remote, wanted, shown)
         try:
             session = await ensure_session(remote, environment, wanted.branch, shown)
         except (Conflict, Unavailable) as error:
@@ -112,6 +106,27 @@ async def bring_up(remote: Remote, wanted: Wanted) -> Place:
             raise
         shown.finish()
     return Place(environment, session)
+
+
+async def bring_environment(remote: Remote, wanted: Wanted, shown: Checklist) -> Row:
+    """Find or create the environment, and wait until it runs.
+
+    Raises:
+        Conflict: The environment's name is taken for another repository, or it is in error.
+        CraftasticError: What the server refused.
+    """
+    environment = _existing(await load_names(remote), wanted)
+    if environment is None:
+        environment = await _create(remote, wanted, shown)
+    else:
+        await start_again(remote, environment, shown)
+    return await _until_running(remote, environment["id"], shown)
+
+
+async def start_again(remote: Remote, environment: Row, shown: Checklist) -> None:
+    """Start an environment that stopped, or failed; one that runs is left as it is."""
+    if environment["status"] in {"error", "stopped"} or _clone_failed(environment):
+        await _retry(remote, environment["id"], shown)
 
 
 @contextmanager

@@ -64,11 +64,19 @@ class _Slot:
 class TransferSlots:
     """Bounds the transfers that run at once, in all and for each environment; others wait."""
 
-    def __init__(self, per_environment: int, in_all: int, waiting: int, wait_s: float) -> None:
+    def __init__(
+        self,
+        per_environment: int,
+        in_all: int,
+        waiting: int,
+        wait_s: float,
+        what: str = "git transfers",
+    ) -> None:
         self._per_environment = per_environment
         self._all = anyio.Semaphore(in_all)
         self._longest_queue = per_environment + waiting
         self._wait_s = wait_s
+        self._what = what
         self._slots: dict[UUID, _Slot] = {}
 
     @asynccontextmanager
@@ -80,18 +88,18 @@ class TransferSlots:
         """
         slot = self._slots.setdefault(environment_id, _Slot(anyio.Semaphore(self._per_environment)))
         if slot.users >= self._longest_queue:
-            raise _busy()
+            raise self._busy()
         slot.users += 1
         try:
             with anyio.move_on_after(self._wait_s) as waiting:
                 await slot.free.acquire()
             if waiting.cancelled_caught:
-                raise _busy()
+                raise self._busy()
             try:
                 with anyio.move_on_after(self._wait_s) as waiting:
                     await self._all.acquire()
                 if waiting.cancelled_caught:
-                    raise _busy()
+                    raise self._busy()
                 try:
                     yield
                 finally:
@@ -103,11 +111,10 @@ class TransferSlots:
             if not slot.users:
                 self._slots.pop(environment_id, None)
 
-
-def _busy() -> Refusal:
-    return Refusal(
-        HTTPStatus.TOO_MANY_REQUESTS, "Too many git transfers run at once; try again shortly."
-    )
+    def _busy(self) -> Refusal:
+        return Refusal(
+            HTTPStatus.TOO_MANY_REQUESTS, f"Too many {self._what} run at once; try again shortly."
+        )
 
 
 class RequestBody:

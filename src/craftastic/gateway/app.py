@@ -15,6 +15,8 @@ import httpcore
 from craftastic.clock import Clock, SystemClock
 from craftastic.errors import CraftasticError
 from craftastic.gateway._answers import answer_text
+from craftastic.gateway._model_upstream import ModelUpstreams
+from craftastic.gateway._pace import Pace
 from craftastic.gateway._pushing import RefUpdatePolicy
 from craftastic.gateway._throttle import PushThrottle
 from craftastic.gateway._transfer import (
@@ -32,6 +34,7 @@ from craftastic.gateway._upstream import (
     UpstreamPolicy,
     UpstreamRules,
 )
+from craftastic.gateway.agent_routes import PREFIX, AgentRoutes, AgentRuns
 from craftastic.gateway.git_proxy import (
     KEEP_ALIVE_S,
     EnvironmentLookup,
@@ -39,6 +42,7 @@ from craftastic.gateway.git_proxy import (
     GitRequest,
     UpstreamCredentials,
 )
+from craftastic.gateway.model_proxy import ModelLimits, ModelProxy
 from craftastic.http.answers import answer_for
 from craftastic.pushes.service import GatewayEnvironment
 from craftastic.settings import Settings
@@ -47,6 +51,11 @@ TRANSFERS_PER_ENVIRONMENT = 4
 TRANSFERS_IN_ALL = 64
 WAITING_PER_ENVIRONMENT = 32
 SLOT_WAIT_S = 30.0
+MODEL_CALLS_PER_SESSION = 16
+MODEL_CALLS_IN_ALL = 128
+MODEL_CALLS_WAITING = 32
+REQUESTS_PER_SESSION = 64
+REQUESTS_IN_ALL = 384
 MAX_TOKEN_CHARACTERS = 512
 
 _PATH = re.compile(
@@ -62,10 +71,14 @@ Scope = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The ASGI application. Three routes for each environment, and nothing for anyone else."""
+    """The ASGI application. Three routes for each environment, and nothing for anyone else.
+
+    Agent sessions have routes of their own below `/agent/`, where there is a domain of them.
+    """
 
     lookup: EnvironmentLookup
     git: GitProxy
+    agents: AgentRoutes | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -83,6 +96,8 @@ class Gateway:
     async def aclose(self) -> None:
         """Close the connections to upstreams; for a server without lifespan events."""
         await self.git.pool.aclose()
+        if self.agents is not None:
+            await self.agents.models.upstreams.aclose()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while (message := await receive())["type"] != "lifespan.shutdown":
@@ -91,6 +106,10 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: bytes = scope.get("raw_path") or b""
+        if self.agents is not None and path.startswith(PREFIX):
+            await self.agents.serve(scope, receive, send)
+            return
         environment_id, service, advertises = _route(scope)
         # The first of each name: a second one could only be there to confuse.
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
@@ -154,12 +173,13 @@ def _token(header: bytes) -> str | None:
     return token if len(token) <= MAX_TOKEN_CHARACTERS and _TOKEN.fullmatch(token) else None
 
 
-def build_gateway(
+def build_gateway(  # noqa: PLR0913 - the parts of a server
     settings: Settings,
     lookup: EnvironmentLookup,
     *,
     credentials: UpstreamCredentials,
     ref_policy: RefUpdatePolicy,
+    agents: AgentRuns | None = None,
     resolver: Resolver | None = None,
     clock: Clock | None = None,
     tls: ssl.SSLContext | None = None,
@@ -171,6 +191,7 @@ def build_gateway(
         lookup: Knows the sandboxes' tokens.
         credentials: Adds what an upstream asks for.
         ref_policy: Decides about pushes and takes note of them.
+        agents: Knows the agent sessions; without it `/agent/` is not served.
         resolver: Name resolution; the machine's own when None.
         clock: Time of the transfers' log lines and of remembered redirects.
         tls: Trust for upstreams; the machine's and certifi's authorities when None.
@@ -200,7 +221,28 @@ def build_gateway(
         throttle=PushThrottle(clock),
         clock=clock,
     )
-    return Gateway(lookup, git)
+    routes = None
+    if agents is not None:
+        upstreams = ModelUpstreams(
+            settings, connections=MODEL_CALLS_IN_ALL + 8, resolver=resolver, tls=tls
+        )
+        routes = _agent_routes(agents, upstreams, clock)
+    return Gateway(lookup, git, routes)
+
+
+def _agent_routes(agents: AgentRuns, upstreams: ModelUpstreams, clock: Clock) -> AgentRoutes:
+    calls = TransferSlots(
+        MODEL_CALLS_PER_SESSION,
+        MODEL_CALLS_IN_ALL,
+        MODEL_CALLS_WAITING,
+        SLOT_WAIT_S,
+        "calls of models",
+    )
+    rooms = TransferSlots(
+        REQUESTS_PER_SESSION, REQUESTS_IN_ALL, 0, SLOT_WAIT_S, "requests of this session"
+    )
+    models = ModelProxy(agents, upstreams, calls, ModelLimits(), clock)
+    return AgentRoutes(agents, models, rooms, Pace(clock))
 
 
 def upstream_check(

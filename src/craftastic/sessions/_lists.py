@@ -47,4 +47,8 @@ def _line(session: Session) -> SessionLine:
         last_activity=session.last_activity,
         created_at=session.created_at,
         updated_at=session.updated_at,
+        agent_state=None if session.agent is None else session.agent.state.value,
+        agent_state_since=None if session.agent is None else session.agent.since,
+        agent_message=None if session.agent is None else session.agent.message,
+        agent_waits_for=None if session.agent is None else session.agent.waits_for,
     )

@@ -19,6 +19,37 @@ class SessionType(StrEnum):
     AGENT = "agent"
 
 
+class AgentState(StrEnum):
+    """What the agent of a session does, as far as anybody knows."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    WORKING = "working"
+    WAITING_PERMISSION = "waiting_permission"
+    WAITING_QUESTION = "waiting_question"
+    DONE = "done"
+    EXITED = "exited"
+    ERROR = "error"
+    UNKNOWN = "unknown"
+    """Nothing was heard that would tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """What is shown of the agent of a session.
+
+    Args:
+        since: When it came to be so.
+        message: The last thing that it said, bounded; hostile text.
+        waits_for: What it waits for, where it waits; hostile text too.
+    """
+
+    state: AgentState
+    since: datetime
+    message: str | None = None
+    waits_for: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A named place to work on one branch of an environment.
@@ -31,6 +62,8 @@ class Session:
         deleted: Its owner deleted it; it is gone as soon as its sandbox can be asked.
         reason: Why it is dead, in plain words.
         start: What its branch was asked to begin from; None for the environment's own way.
+        agent: How its agent is; None for a terminal, and before an agent was started.
+        prompt: What its agent is started with; None once it is.
     """
 
     id: UUID
@@ -50,3 +83,5 @@ class Session:
     last_activity: datetime | None
     created_at: datetime
     updated_at: datetime
+    agent: AgentStatus | None = None
+    prompt: str | None = None

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     String,
+    Text,
     Uuid,
     case,
     column,
@@ -29,11 +30,19 @@ from sqlalchemy.orm import Mapped, mapped_column
 from craftastic.database import Base, Transaction, UtcDateTime, violated
 from craftastic.errors import Conflict, NotFound
 from craftastic.events.service import EventLog
-from craftastic.sessions._model import Session, SessionStatus, SessionType
+from craftastic.sessions._model import (
+    AgentState,
+    AgentStatus,
+    Session,
+    SessionStatus,
+    SessionType,
+)
 from craftastic.worktrees.service import Start, StartKind
 
 LIVE_WHERE = text("status <> 'dead'")
 MAX_REASON_CHARACTERS = 2000
+MAX_AGENT_MESSAGE_CHARACTERS = 2000
+MAX_WAITS_FOR_CHARACTERS = 300
 
 # Environments are another domain's rows: known here by name, for ownership in the query.
 ENVIRONMENTS = table(
@@ -104,6 +113,12 @@ class SessionRow(Base):
     start_kind: Mapped[str | None] = mapped_column(String(16))
     start_ref: Mapped[str | None] = mapped_column(String(200))
     start_commit: Mapped[str | None] = mapped_column(String(64))
+    first_prompt: Mapped[str | None] = mapped_column(Text)
+    """What its agent is started with; gone as soon as it is."""
+    agent_state: Mapped[str | None] = mapped_column(String(24))
+    agent_state_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    agent_message: Mapped[str | None] = mapped_column(String(MAX_AGENT_MESSAGE_CHARACTERS))
+    agent_waits_for: Mapped[str | None] = mapped_column(String(MAX_WAITS_FOR_CHARACTERS))
     last_activity: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -131,6 +146,7 @@ class NewSession:
     working_directory: str
     session_type: SessionType
     agent_id: UUID | None
+    prompt: str | None
     start: Start | None
     created_at: datetime
 
@@ -162,6 +178,16 @@ def _session(row: SessionRow) -> Session:
         last_activity=row.last_activity,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        agent=_agent(row),
+        prompt=row.first_prompt,
+    )
+
+
+def _agent(row: SessionRow) -> AgentStatus | None:
+    if row.agent_state is None or row.agent_state_since is None:
+        return None
+    return AgentStatus(
+        AgentState(row.agent_state), row.agent_state_since, row.agent_message, row.agent_waits_for
     )
 
 
@@ -193,6 +219,12 @@ class SessionRepository:
         if await self.tx.scalar(statement) is None:
             raise EnvironmentGone("Environment not found")
 
+    async def list_agents(self, owner_id: UUID, agent_id: UUID) -> list[Session]:
+        """List an owner's sessions with an agent, dead ones too, newest first."""
+        return await self._list(
+            SessionRow.agent_id == agent_id, SessionRow.deleted.is_(False), _owned_by(owner_id)
+        )
+
     async def list_live(self, environment_id: UUID) -> list[Session]:
         """List the sessions that hold a name and a branch."""
         return await self._list(SessionRow.environment_id == environment_id, LIVE)
@@ -216,6 +248,7 @@ class SessionRepository:
             deleted=False,
             session_type=new.session_type.value,
             agent_id=new.agent_id,
+            first_prompt=new.prompt,
             start_kind=None if new.start is None else new.start.kind.value,
             start_ref=None if new.start is None else new.start.ref,
             created_at=new.created_at,
@@ -298,6 +331,7 @@ class SessionRepository:
         return await self._update(
             (SessionRow.id == session_id, SessionRow.deleted.is_(False), LIVE),
             ready=True,
+            first_prompt=None,
             working_directory=working_directory,
             updated_at=now,
             **({} if start is None else {"start_commit": start}),
@@ -408,6 +442,16 @@ class SessionRepository:
         result = cast("CursorResult[Any]", await self.tx.execute(statement))
         return result.rowcount > 0
 
+    async def set_agent(self, session_id: UUID, status: AgentStatus) -> Session | None:
+        """Record how a living session's agent is; the session itself counts as unchanged."""
+        return await self._update(
+            (SessionRow.id == session_id, SessionRow.deleted.is_(False), LIVE),
+            agent_state=status.state.value,
+            agent_state_since=status.since,
+            agent_message=_bounded(status.message, MAX_AGENT_MESSAGE_CHARACTERS),
+            agent_waits_for=_bounded(status.waits_for, MAX_WAITS_FOR_CHARACTERS),
+        )
+
     async def touch(self, session_ids: Sequence[UUID], now: datetime) -> None:
         await self.tx.execute(
             update(SessionRow)
@@ -486,11 +530,21 @@ class SessionRepository:
 
 
 def _dead(reason: str, now: datetime) -> dict[str, Any]:
+    # An agent ends with its session, whoever notices it.
+    ended = (AgentState.EXITED.value, AgentState.ERROR.value)
+    running = SessionRow.agent_state.is_not(None) & SessionRow.agent_state.not_in(ended)
     return {
         "status": SessionStatus.DEAD.value,
         "reason": reason[:MAX_REASON_CHARACTERS],
+        "agent_state": case((running, AgentState.EXITED.value), else_=SessionRow.agent_state),
+        "agent_state_since": case((running, now), else_=SessionRow.agent_state_since),
+        "agent_waits_for": None,
         "updated_at": now,
     }
+
+
+def _bounded(text: str | None, most: int) -> str | None:
+    return None if text is None else text.replace("\0", "")[:most]
 
 
 def _owned_by(owner_id: UUID) -> ColumnElement[bool]:

@@ -12,6 +12,7 @@ from uuid import UUID
 import anyio
 import structlog
 
+from craftastic.accounts.service import UserId
 from craftastic.clock import Clock
 from craftastic.database import Database
 from craftastic.environments.service import Environment, EnvironmentService
@@ -19,7 +20,7 @@ from craftastic.errors import Conflict, CraftasticError, Unavailable
 from craftastic.events.service import EventLog
 from craftastic.runtimes.base import SandboxGone, SandboxRef
 from craftastic.sessions._jobs import tell_job
-from craftastic.sessions._model import Session, SessionStatus
+from craftastic.sessions._model import Session, SessionStatus, SessionType
 from craftastic.sessions._preparation import Mask, Preparation, Teardown, Variables, place_of
 from craftastic.sessions._repository import SessionRepository
 from craftastic.worktrees.service import SETUP, Kept, Worktree, WorktreeService
@@ -47,15 +48,43 @@ class Tmux(Protocol):
         name: str,
         directory: str,
         *,
-        environment: Mapping[str, str] = ...,
         variables: Mapping[str, str] | None = ...,
-        columns: int = ...,
-        rows: int = ...,
+        program: bytes | None = ...,
     ) -> object: ...
 
     async def kill(self, sandbox: SandboxRef, name: str) -> object: ...
 
     async def names(self, sandbox: SandboxRef) -> set[str]: ...
+
+
+class Launcher(Protocol):
+    """Knows agents, and what starts one; `agent_runs.launching.Launcher` is it."""
+
+    async def check(self, owner: UserId, agent_id: UUID) -> None:
+        """Refuse an agent that cannot be started.
+
+        Raises:
+            AgentNotFound: It is absent or somebody else's.
+        """
+        ...
+
+    async def program(
+        self,
+        owner: UserId,
+        session: Session,
+        directory: str,
+        variables: Mapping[str, str],
+    ) -> bytes:
+        """Return what the session's pane starts with: its agent, or a shell where that was once.
+
+        Raises:
+            AgentNotFound, UnknownAgentType, SecretUnreadable: It cannot be started.
+        """
+        ...
+
+    async def remove(self, session: Session, environment: Environment) -> None:
+        """Remove what the session's agent kept in the sandbox; its session is going."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +106,7 @@ class Steps:
     clock: Clock
     variables: Variables
     mask: Mask
+    launcher: Launcher | None = None
 
     async def reconcile(self) -> None:
         """Finish what was cut short, and notice terminals that ended."""
@@ -176,10 +206,29 @@ class Steps:
                     place = place_of(session, environment, branch)
                     tell_job(EventLog(tx), environment.owner_id, place, SETUP)
         variables = await self._variables(session, environment)
+        program = await self._program(session, environment, worktree.path, variables)
         await self.tmux.ensure(
-            sandbox, session.tmux_name, worktree.path, variables=variables or None
+            sandbox,
+            session.tmux_name,
+            worktree.path,
+            variables=None if program else variables or None,
+            program=program,
         )
         return worktree
+
+    async def _program(
+        self,
+        session: Session,
+        environment: Environment,
+        directory: str,
+        variables: Mapping[str, str],
+    ) -> bytes | None:
+        """Return what starts the session's agent; None for a terminal, and for one that runs."""
+        is_agent = session.session_type is SessionType.AGENT and session.agent_id is not None
+        if self.launcher is None or not is_agent or session.ready:
+            return None
+        owner = UserId(environment.owner_id)
+        return await self.launcher.program(owner, session, directory, variables)
 
     @property
     def _preparation(self) -> Preparation:
@@ -220,6 +269,8 @@ class Steps:
                 torn_down = await self._preparation.tear_down(
                     session, environment, session.branch, command
                 )
+            if self.launcher is not None and session.session_type is SessionType.AGENT:
+                await self.launcher.remove(session, environment)
             async with self.environments.exclusive(environment.id):
                 return Removed(await self._release(session, environment), torn_down)
 

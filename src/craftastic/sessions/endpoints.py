@@ -1,7 +1,7 @@
 """HTTP face of sessions: /api/sessions."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -14,9 +14,12 @@ from craftastic.idempotency.once import ONCE
 from craftastic.sessions import _job_endpoints
 from craftastic.sessions._wire import Absent, Sessions, Timestamp
 from craftastic.sessions.service import (
+    AgentState,
+    AgentStatus,
     Session,
     SessionStatus,
     SessionType,
+    WithAgent,
     nothing_to_delete,
 )
 from craftastic.worktrees.service import (
@@ -33,7 +36,8 @@ router = APIRouter(prefix="/api/sessions", tags=["sessions"])
 class NewSession(Wire):
     """A session to be made. The working directory follows from the branch; it is not chosen.
 
-    At most one of `baseBranch`, `baseCommit` and `pullRequest` says where a new branch begins.
+    At most one of `baseBranch`, `baseCommit` and `pullRequest` says where a new branch begins. With
+    `sessionType` `agent` and `agentId`, the agent starts in it, with `prompt` where there is one.
     """
 
     environment_id: UUID
@@ -45,6 +49,7 @@ class NewSession(Wire):
     working_directory: str | None = Field(None, max_length=4096)
     session_type: SessionType = SessionType.TERMINAL
     agent_id: UUID | None = None
+    prompt: str | None = Field(None, max_length=100_000)
 
 
 class SessionChanges(Wire):
@@ -76,6 +81,10 @@ class SessionView(Wire):
     git_branch: str | None
     reason: str | None = Absent
     started_from: StartedFrom | None = Absent
+    agent_state: AgentState | None = Absent
+    agent_state_since: Timestamp | None = Absent
+    agent_message: str | None = Absent
+    agent_waits_for: str | None = Absent
 
 
 class SessionList(Wire):
@@ -165,7 +174,19 @@ def session_view(session: Session) -> SessionView:
         git_branch=session.branch,
         reason=session.reason,
         started_from=_started_from(session.start),
+        **_agent(session.agent),
     )
+
+
+def _agent(agent: AgentStatus | None) -> dict[str, Any]:
+    if agent is None:
+        return {}
+    return {
+        "agent_state": agent.state,
+        "agent_state_since": agent.since,
+        "agent_message": agent.message,
+        "agent_waits_for": agent.waits_for,
+    }
 
 
 @router.post("", dependencies=[ONCE])
@@ -178,7 +199,7 @@ async def create_session(body: NewSession, caller: CurrentUser, sessions: Sessio
         branch=body.branch,
         start=start_of(body.base_branch, body.base_commit, body.pull_request),
         session_type=body.session_type,
-        agent_id=body.agent_id,
+        agent=WithAgent(body.agent_id, body.prompt),
     )
     return session_view(created)
 

@@ -6,17 +6,17 @@ repeated, by the request, by an attach, or by the reconciler after a crash.
 
 import contextlib
 import unicodedata
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from uuid import UUID
 
 import anyio
 import structlog
 
 from craftastic.accounts.service import UserId
+from craftastic.agents.service import AgentNotFound
 from craftastic.clock import Clock
-from craftastic.database import Database
+from craftastic.database import Database, Transaction
 from craftastic.environments.service import (
     Environment,
     EnvironmentService,
@@ -25,6 +25,7 @@ from craftastic.environments.service import (
 )
 from craftastic.errors import CraftasticError, InvalidInput, NotFound
 from craftastic.runtimes.base import SandboxGone
+from craftastic.sessions._answers import Deletion, LiveStatus
 from craftastic.sessions._availability import (
     Availability,
     BranchInUse,
@@ -46,7 +47,13 @@ from craftastic.sessions._jobs import (
     SetupState,
 )
 from craftastic.sessions._lists import SessionLists
-from craftastic.sessions._model import Session, SessionStatus, SessionType
+from craftastic.sessions._model import (
+    AgentState,
+    AgentStatus,
+    Session,
+    SessionStatus,
+    SessionType,
+)
 from craftastic.sessions._preparation import (
     Mask,
     Teardown,
@@ -54,6 +61,7 @@ from craftastic.sessions._preparation import (
     no_mask,
     no_variables,
 )
+from craftastic.sessions._prompt import BadPrompt, WithAgent, check_prompt
 from craftastic.sessions._repository import (
     Counts,
     NewSession,
@@ -62,10 +70,10 @@ from craftastic.sessions._repository import (
     UniquenessLost,
     nothing_to_delete,
 )
-from craftastic.sessions._steps import SANDBOX_ENDED, TMUX_GONE, Steps, Tmux
+from craftastic.sessions._steps import SANDBOX_ENDED, TMUX_GONE, Launcher, Steps, Tmux
+from craftastic.sessions._trail import record
 from craftastic.worktrees.service import (
     WORKSPACE,
-    Kept,
     RepositoryMissing,
     Start,
     WorktreeService,
@@ -75,11 +83,17 @@ from craftastic.worktrees.service import (
 )
 
 __all__ = [
+    "AgentNotFound",
+    "AgentState",
+    "AgentStatus",
+    "BadPrompt",
     "BranchInUse",
     "CommandNotFound",
     "CommandState",
     "CommandStates",
     "Counts",
+    "Deletion",
+    "LiveStatus",
     "Session",
     "SessionJobs",
     "SessionLists",
@@ -92,6 +106,7 @@ __all__ = [
     "SetupState",
     "Teardown",
     "TooManySessions",
+    "WithAgent",
     "nothing_to_delete",
 ]
 
@@ -108,41 +123,8 @@ ENDED_BY_OWNER = "It was ended on request."
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-class AgentNotFound(NotFound):
-    code = "AGENT_NOT_FOUND"
-
-
 class NoContainer(InvalidInput):
     code = "ENVIRONMENT_HAS_NO_CONTAINER"
-
-
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """A deletion.
-
-    Args:
-        kept: Work that would have been lost, and where it is.
-        pending: The sandbox could not be asked; the rest is done when it can.
-        teardown: How the worktree's teardown ended; None where it has none.
-    """
-
-    kept: Kept | None
-    pending: bool
-    teardown: Teardown | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LiveStatus:
-    """A session's status; `is_realtime` when its sandbox was asked a moment ago."""
-
-    session_id: UUID
-    status: SessionStatus
-    is_realtime: bool
-    checked_at: datetime
-
-
-async def _no_agent(_owner: UserId, _agent_id: UUID) -> bool:
-    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +133,7 @@ class SessionService:
 
     Args:
         max_per_environment: Living sessions that one environment may have.
-        agent_exists: Tells whether the owner has an agent.
+        launcher: Starts agents; without one there are none.
         variables: Gives what the shells and jobs of an environment have in their environment.
         mask: Gives what takes the secrets of an environment out of texts that are shown.
     """
@@ -162,7 +144,7 @@ class SessionService:
     tmux: Tmux
     clock: Clock
     max_per_environment: int = 64
-    agent_exists: Callable[[UserId, UUID], Awaitable[bool]] = _no_agent
+    launcher: Launcher | None = None
     variables: Variables = no_variables
     mask: Mask = no_mask
 
@@ -182,10 +164,11 @@ class SessionService:
         branch: str | None = None,
         start: Start | None = None,
         session_type: SessionType = SessionType.TERMINAL,
-        agent_id: UUID | None = None,
+        agent: WithAgent | None = None,
     ) -> Session:
         """Create a session with its worktree and tmux session; all survive the server.
 
+        With an agent, its command line is started there once, with the prompt where one is given.
         A branch that does not exist begins at `start`, else at the environment's branch; that of a
         pull request is called `pr-NUMBER` unless it is named.
 
@@ -197,6 +180,7 @@ class SessionService:
             EnvironmentNotFound: The environment is absent, deleted or somebody else's.
             EnvironmentInError, EnvironmentNotReady, CloneFailed: It cannot take sessions now.
             AgentNotFound: The agent is absent or somebody else's.
+            BadPrompt: The prompt is too long, no text, or there is no agent to take it.
             BadName, BadBranchName, BadBase: As named.
             SessionNameTaken, BranchInUse: A living session has it, or a branch that is in the way.
             TooManySessions: The environment has as many living sessions as it may have.
@@ -206,24 +190,27 @@ class SessionService:
             RuntimeUnavailable, SandboxExhausted: The sandbox could not be asked.
         """
         environment = await self.environments.ready(owner, environment_id)
-        is_agent = session_type is SessionType.AGENT
-        if is_agent and agent_id is not None and not await self.agent_exists(owner, agent_id):
-            raise AgentNotFound("Agent not found")
+        agent = agent or WithAgent()
+        if agent.id is not None:
+            if self.launcher is None:
+                raise AgentNotFound("Agent not found")
+            await self.launcher.check(owner, agent.id)
+        check_prompt(agent.prompt, session_type, agent.id)
         session = await self._insert(
             environment,
             name=name,
             branch=branch_of(branch, start, environment),
             start=start,
             session_type=session_type,
-            agent_id=agent_id,
+            agent=agent,
         )
         try:
             return await self._make_recovering(owner, session, environment)
-        except NOTHING_MADE:
-            await self._undo(owner, session, made=False)
+        except NOTHING_MADE as error:
+            await self._undo(owner, session, error, made=False)
             raise
-        except CraftasticError:
-            await self._undo(owner, session)
+        except CraftasticError as error:
+            await self._undo(owner, session, error)
             raise
 
     async def get_owned(self, owner: UserId, session_id: UUID) -> tuple[Session, Environment]:
@@ -256,6 +243,11 @@ class SessionService:
         await self.environments.get_owned(owner, environment_id)
         async with self.database.read() as tx:
             return await SessionRepository(tx).list_environment(environment_id)
+
+    async def of_agent(self, owner: UserId, agent_id: UUID) -> list[Session]:
+        """List the owner's sessions with one agent, dead ones too, newest first."""
+        async with self.database.read() as tx:
+            return await SessionRepository(tx).list_agents(owner, agent_id)
 
     async def check_name(self, owner: UserId, environment_id: UUID, name: str) -> Availability:
         """Tell whether a name is free among the environment's living sessions.
@@ -334,6 +326,7 @@ class SessionService:
         """
         async with self.database.begin() as tx:
             session = await SessionRepository(tx).bury_owned(owner, session_id, self.clock.now())
+            await record(self.environments.audit, tx, "session.delete", owner, session)
         environment = await self.environments.get_owned(owner, session.environment_id)
         if environment.status is not EnvironmentStatus.RUNNING:
             return Deletion(None, pending=True)
@@ -358,12 +351,13 @@ class SessionService:
         environment = await self.environments.ready(owner, session.environment_id)
         if session.status is not SessionStatus.DEAD:
             return await self._make_recovering(owner, session, environment)
-        reopened = await self._reopen(session)
+        reopened = await self._reopen(owner, session)
         try:
             return await self._make_recovering(owner, reopened, environment)
         except CraftasticError as error:
             async with self.database.begin() as tx:
                 await SessionRepository(tx).end(session_id, error.message, self.clock.now())
+                await record(self.environments.audit, tx, "session.end", owner, reopened, error)
             raise
 
     async def viewers_changed(self, session_id: UUID, viewers: int) -> None:
@@ -376,6 +370,19 @@ class SessionService:
         """Record that a session's tmux session is gone."""
         async with self.database.begin() as tx:
             await SessionRepository(tx).end(session_id, TMUX_GONE, self.clock.now())
+
+    async def agent_changed(
+        self, session_id: UUID, status: AgentStatus, tx: Transaction | None = None
+    ) -> None:
+        """Record how a session's agent is, and tell the owner; a dead session stays as it is.
+
+        With `tx` in the caller's transaction.
+        """
+        if tx is not None:
+            await SessionRepository(tx).set_agent(session_id, status)
+            return
+        async with self.database.begin() as own:
+            await SessionRepository(own).set_agent(session_id, status)
 
     async def touch(self, session_ids: Sequence[UUID]) -> None:
         """Record activity now; for many sessions at once, now and then."""
@@ -445,6 +452,7 @@ class SessionService:
             clock=self.clock,
             variables=self.variables,
             mask=self.mask,
+            launcher=self.launcher,
         )
 
     async def _live(self, owner: UserId, environment_id: UUID) -> list[Session]:
@@ -460,7 +468,7 @@ class SessionService:
         branch: str | None,
         start: Start | None,
         session_type: SessionType,
-        agent_id: UUID | None,
+        agent: WithAgent,
     ) -> Session:
         wanted = check_branch(branch or environment.branch)
         now = self.clock.now()
@@ -476,7 +484,8 @@ class SessionService:
             if has_repository
             else WORKSPACE,
             session_type=session_type,
-            agent_id=agent_id,
+            agent_id=agent.id,
+            prompt=agent.prompt,
             start=start,
             created_at=now,
         )
@@ -493,7 +502,11 @@ class SessionService:
                         named.branch,
                         self.max_per_environment,
                     )
-                    return await repository.add(named)
+                    added = await repository.add(named)
+                    await record(
+                        self.environments.audit, tx, "session.create", environment.owner_id, added
+                    )
+                    return added
             except UniquenessLost as error:
                 # Most likely the tmux name's millisecond; what else it was is seen next time.
                 log.debug("session insert repeated", lost=error.message)
@@ -512,12 +525,15 @@ class SessionService:
         environment = await self.environments.ready(owner, environment.id)
         return await self._steps.make(session, environment)
 
-    async def _undo(self, owner: UserId, session: Session, *, made: bool = True) -> None:
+    async def _undo(
+        self, owner: UserId, session: Session, why: CraftasticError, *, made: bool = True
+    ) -> None:
         """Leave nothing of a session that could not be made, now or as soon as that is possible."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(UNDO_TIMEOUT_S):
             try:
                 async with self.database.begin() as tx:
                     await SessionRepository(tx).bury(session.id, self.clock.now())
+                    await record(self.environments.audit, tx, "session.delete", owner, session, why)
                 if not made:
                     await self._steps.forget(session)
                     return
@@ -531,16 +547,21 @@ class SessionService:
         if environment.status is EnvironmentStatus.RUNNING:
             with contextlib.suppress(SandboxGone):
                 await self.tmux.kill(environment.sandbox, session.tmux_name)
-        return await self._lost(session, ENDED_BY_OWNER)
+        return await self._lost(session, ENDED_BY_OWNER, by=environment.owner_id)
 
-    async def _lost(self, session: Session, reason: str) -> Session:
-        """Record that a session's tmux session is gone, unless it is only now being made."""
+    async def _lost(self, session: Session, reason: str, *, by: UUID | None = None) -> Session:
+        """Record that a session's tmux session is gone, unless it is only now being made.
+
+        With `by` somebody has ended it, which is told to the audit log too.
+        """
         if session.status is SessionStatus.DEAD or not session.ready:
             return session
         async with self.database.begin() as tx:
             ended = await SessionRepository(tx).end(
                 session.id, reason, self.clock.now(), seen=session.updated_at
             )
+            if ended is not None and by is not None:
+                await record(self.environments.audit, tx, "session.end", by, ended)
         return ended or session
 
     async def _rename(self, session: Session, name: str) -> Session:
@@ -564,7 +585,7 @@ class SessionService:
             changed = await SessionRepository(tx).set_status(session.id, status, self.clock.now())
         return changed or session
 
-    async def _reopen(self, session: Session) -> Session:
+    async def _reopen(self, owner: UserId, session: Session) -> Session:
         async with self.database.begin() as tx:
             repository = SessionRepository(tx)
             await repository.lock(session.environment_id)
@@ -573,6 +594,7 @@ class SessionService:
                 return already
             refuse_taken(live, session.name, session.branch, self.max_per_environment)
             reopened = await repository.reopen(session.id, self.clock.now())
-        if reopened is None:
-            raise SessionNotFound("Session not found")
+            if reopened is None:
+                raise SessionNotFound("Session not found")
+            await record(self.environments.audit, tx, "session.revive", owner, reopened)
         return reopened

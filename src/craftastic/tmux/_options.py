@@ -3,8 +3,8 @@
 _BEGIN = """\
 socket=$1 name=$2 directory=$3
 shift 3
-umask 077
-mkdir -p -- "$(dirname -- "$socket")" || exit
+# The folder is private; what shells and agents make later has the sandbox's own modes.
+(umask 077 && mkdir -p -- "$(dirname -- "$socket")") || exit
 if tmux -N -u -S "$socket" has-session -t "=$name" 2>/dev/null </dev/null; then exit 0; fi
 [ -d "$directory" ] || { echo "$directory is not there" >&2; exit 3; }
 TERM=screen-256color
@@ -30,26 +30,26 @@ MADE = "craftastic-made"
 """What tmux prints where it made the session itself."""
 
 NOT_GIVEN = 4
-"""The exit code when the session is there and its shell has none of its variables."""
+"""The exit code when the session is there and its first process has not got what it was to have."""
 
-SCRIPT_WITH_VARIABLES = f"""{_BEGIN}\
+SCRIPT_THAT_GIVES = f"""{_BEGIN}\
 fifo=$1 words=$2
 giving=("${{@:3:words}}")
 shift $((2 + words))
 mkfifo -m 600 -- "$fifo" || exit
 trap 'rm -f -- "$fifo"' EXIT
-# The input, which holds the variables, is not for tmux: a client hands its own to the server.
+# The input, which holds secrets, is not for tmux: a client hands its own to the server.
 made=$(tmux -u -S "$socket" -f /dev/null \\
   start-server ';' set-option -s default-terminal "$TERM" ';' "$@" </dev/null)
 if [[ $made == *{MADE}* ]]; then
   "${{giving[@]}}" || exit {NOT_GIVEN}
   exit 0
 fi
-# Somebody else was faster, and gives that session its variables.
+# Somebody else was faster, and gives that session what it is to have.
 tmux -N -u -S "$socket" has-session -t "=$name" 2>/dev/null </dev/null
 """
 """For bash. Constant: socket, name, directory, the fifo, the count and the words of the program
-that gives the variables, and the rest of tmux's line are its arguments. Reads them on its input.
+that gives what comes on its input, and the rest of tmux's line are its arguments.
 """
 
 _SERVER = {

@@ -13,15 +13,18 @@ from craftastic.tmux._options import (
     NO_KEYS,
     NOT_GIVEN,
     SCRIPT,
-    SCRIPT_WITH_VARIABLES,
+    SCRIPT_THAT_GIVES,
     options,
 )
+from craftastic.tmux._programs import BadSessionProgram, beginning, framed
 from craftastic.tmux._variables import BadSessionVariables, first_program, giving, packed
 
-__all__ = ["BadSessionVariables", "TmuxRefused", "TmuxService"]
+__all__ = ["BadSessionProgram", "BadSessionVariables", "TmuxRefused", "TmuxService"]
 
 SOCKET_NAME = "tmux.sock"
 _GONE = (b"no server running", b"error connecting", b"can't find session", b"session not found")
+
+_NO_VARIABLES = "a shell has none of its variables"
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -50,7 +53,7 @@ class TmuxService:
         """Return the path of the server's socket inside a sandbox."""
         return f"{self.run_dir}/{SOCKET_NAME}"
 
-    async def ensure(
+    async def ensure(  # noqa: PLR0913 - all that a session can be made with
         self,
         sandbox: SandboxRef,
         name: str,
@@ -58,6 +61,7 @@ class TmuxService:
         *,
         environment: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
+        program: bytes | None = None,
         columns: int = 80,
         rows: int = 24,
     ) -> None:
@@ -68,8 +72,15 @@ class TmuxService:
         environment of the session's first shell alone, and on the way there in no argument, no
         file and no environment of tmux; when it does not arrive, the shell starts without it.
 
+        With a `program` the pane's first process is that one instead of a shell: a JSON object
+        with `program`, a text for Python, and `launch`, what it is to know (see `_begin`). It
+        arrives like variables do, and excludes them: a program sets them where it wants them. When
+        it does not arrive, a login shell says so.
+
         Raises:
             BadSessionVariables: The variables are too many or too large, or cannot be.
+            BadSessionProgram: The program is too large.
+            ValueError: There are variables and a program.
             TmuxRefused: tmux could not start it.
             SandboxGone: The sandbox is not running.
             RuntimeUnavailable: The runtime did not answer.
@@ -83,22 +94,13 @@ class TmuxService:
         # options of a server that already runs as well, and reads no file that a program in the
         # sandbox could have changed.
         begin = [self.socket(), name, directory]
-        stdin = b""
-        if variables:
-            stdin = packed(variables)
-            fifo = f"{self.run_dir}/variables.{secrets.token_hex(16)}"
+        stdin = _given(variables, program)
+        if stdin:
+            kind, first = ("program", beginning) if program else ("variables", first_program)
+            fifo = f"{self.run_dir}/{kind}.{secrets.token_hex(16)}"
             give = giving(fifo)
-            argv = [
-                "bash",
-                "-c",
-                SCRIPT_WITH_VARIABLES,
-                "bash",
-                *begin,
-                fifo,
-                str(len(give)),
-                *give,
-            ]
-            create += ["-P", "-F", MADE, *first_program(fifo)]
+            argv = ["bash", "-c", SCRIPT_THAT_GIVES, "bash", *begin, fifo, str(len(give)), *give]
+            create += ["-P", "-F", MADE, *first(fifo)]
         else:
             argv = ["bash", "-c", SCRIPT, "bash", *begin]
         result = await self._runtime(sandbox).spawn(
@@ -107,8 +109,9 @@ class TmuxService:
             stdin=stdin,
             timeout_s=20,
         )
-        if variables and result.exit_code == NOT_GIVEN:
-            log.warning("a shell has none of its variables", tmux=name, sandbox=sandbox.id)
+        if stdin and result.exit_code == NOT_GIVEN:
+            lost = "a pane has not got its program" if program else _NO_VARIABLES
+            log.warning(lost, tmux=name, sandbox=sandbox.id)
         elif result.exit_code != 0:
             raise TmuxRefused(f"The terminal could not be started: {_reason(result)}")
 
@@ -145,6 +148,15 @@ class TmuxService:
 
     def _runtime(self, sandbox: SandboxRef) -> Runtime:
         return self.runtimes[sandbox.runtime]
+
+
+def _given(variables: Mapping[str, str] | None, program: bytes | None) -> bytes:
+    """Return what goes through the fifo to the pane's first process; empty for nothing."""
+    if program:
+        if variables:
+            raise ValueError("a session has either variables or a program")
+        return framed(program)
+    return packed(variables) if variables else b""
 
 
 def _reason(result: RunResult) -> str:

@@ -1,0 +1,1 @@
+"""Agents: users' profiles of coding agents, with their credentials, and the types that exist."""
