@@ -9,6 +9,7 @@ import { randomUUID } from 'node:crypto';
 import type { Plugin } from 'vite';
 import type { Environment, ListedEnvironment, SessionLine, User } from '../src/api/types';
 import { accountAnswer } from './fake-accounts.ts';
+import { agentAnswer, beginTurn, seedAgents, type AgentCall } from './fake-agents.ts';
 import { gitAnswer } from './fake-git.ts';
 import { jobAnswer } from './fake-jobs.ts';
 import { administers, mailedAnswer, peopleAnswer } from './fake-people.ts';
@@ -136,6 +137,7 @@ function accountFor(email: string, name = 'Ada Lindqvist'): Account {
     streams: new Set<ServerResponse>(),
   };
   accounts.set(email, account);
+  seedAgents(user, account.environments, (event) => tell(account, event));
   return account;
 }
 
@@ -263,6 +265,16 @@ async function environments(call: Call, method: string): Promise<Answer> {
   return ok(one);
 }
 
+function agentCall(account: Account, method: string, part: readonly string[], body: Body): AgentCall {
+  const { user, environments: list } = account;
+  return { method, part, body, user, environments: list, tell: (event) => tell(account, event) };
+}
+
+/** A line of the list as it is when it is asked for by itself. */
+function whole(line: SessionLine | undefined): Body {
+  return { agentId: null, sessionType: line?.agentState ? 'agent' : 'terminal', ...line };
+}
+
 function sessions({ account, part, body }: Call, method: string): Answer {
   const [first = '', second = ''] = part;
   const all = account.environments.flatMap((one) => one.sessions);
@@ -277,10 +289,14 @@ function sessions({ account, part, body }: Call, method: string): Answer {
     });
     const made = parent.sessions.at(-1);
     tell(account, { type: 'session.changed', id: made?.id, environmentId: parent.id });
-    return ok({ ...made, agentId: null, sessionType: 'terminal' });
+    if (made && body.sessionType === 'agent') {
+      Object.assign(made, { agentId: body.agentId, agentState: 'starting', agentStateSince: now });
+      beginTurn(agentCall(account, method, ['sessions'], body), made);
+    }
+    return ok(whole(made));
   }
   if (first === 'environment') {
-    return ok({ sessions: all.filter(({ environmentId }) => environmentId === second) });
+    return ok({ sessions: all.filter(({ environmentId }) => environmentId === second).map(whole) });
   }
   if (first.startsWith('check-')) return ok({ available: true, name: part[2], branch: part[2], message: '' });
   const one = all.find(({ id }) => id === first);
@@ -296,7 +312,7 @@ function sessions({ account, part, body }: Call, method: string): Answer {
     };
     return ok({ success: true, message: '', kept: { ...kept, unpushed: 2, uncommitted: true } });
   }
-  return ok({ ...one, agentId: null, sessionType: 'terminal' });
+  return ok(whole(one));
 }
 
 function auth(part: string[], body: Body): Answer {
@@ -382,7 +398,9 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   await wait(120);
   const more =
     account && area !== undefined
-      ? (jobAnswer({ method, area, part }) ?? others(account, request, method, area, part, body))
+      ? (agentAnswer(agentCall(account, method, [area, ...part], body)) ??
+        jobAnswer({ method, area, part }) ??
+        others(account, request, method, area, part, body))
       : undefined;
   if (more) result = more;
   else if (area === 'auth' && part[0] !== 'me') result = auth(part, body);

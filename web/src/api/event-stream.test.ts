@@ -307,6 +307,8 @@ describe('waiting and old copies', () => {
       ['environments'],
       ['session', 's'],
       ['sessions', 'e'],
+      ['prompts', 's'],
+      ['agent-run', 's'],
     ]);
     expect(staleKeys({ type: 'git.changed', sessionId: 's' })).toContainEqual(['git', 'status', 's']);
     expect(staleKeys({ type: 'git.changed', id: 'e' })).toEqual([['git']]);

@@ -1,7 +1,7 @@
 import { QueryClient, QueryObserver } from '@tanstack/react-query';
 import { expect, it, vi } from 'vitest';
 import type { ConnectionState, EventSource, ServerEvent } from './event-stream';
-import { keepFresh } from './live';
+import { keepFresh, staleKeys } from './live';
 
 /** The events client's outside, driven by the test. */
 function switchboard() {
@@ -92,4 +92,12 @@ it('reads again what failed while the server was away', async () => {
   await vi.waitFor(() => expect(queries.getQueryData(['me'])).toBe('here'));
   stop();
   end();
+});
+
+it('reads the inbox again when something is asked or answered, and an agent’s prompts when it moves on', () => {
+  expect(staleKeys({ type: 'approval.changed', id: 'p1', sessionId: 's1' })).toEqual([['approvals']]);
+  expect(staleKeys({ type: 'session.changed', id: 's1', environmentId: 'e1' })).toContainEqual([
+    'prompts',
+    's1',
+  ]);
 });

@@ -15,7 +15,14 @@ export function staleKeys(event: ServerEvent): QueryKey[] {
         ['environments'],
         ['session', id],
         ...(environmentId === '' ? [['sessions']] : [['sessions', environmentId]]),
+        // What an agent has done tells what has become of the prompts that wait for it.
+        ['prompts', ...(id === '' ? [] : [id])],
+        ['agent-run', ...(id === '' ? [] : [id])],
       ];
+    case 'approval':
+      return [['approvals']];
+    case 'agent':
+      return [['agents', 'list']];
     case 'git':
       return gitKeysOf(event);
     case 'job':

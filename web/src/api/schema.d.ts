@@ -186,6 +186,214 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/agents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create Agent
+         * @description Make an agent: a type, and a credential, which is stored encrypted.
+         */
+        post: operations["create_agent_api_agents_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/agents/types": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Agent Types
+         * @description List the agent types, the credentials that each takes, and who could read these.
+         */
+        get: operations["list_agent_types_api_agents_types_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/agents/user/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Agents
+         * @description List a user's agents, the oldest first, without their credentials.
+         */
+        get: operations["list_agents_api_agents_user__user_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/agents/{agent_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Agent
+         * @description Return an agent, without its credential.
+         */
+        get: operations["get_agent_api_agents__agent_id__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Agent
+         * @description Delete an agent and its credential; its sessions stay, without an agent.
+         */
+        delete: operations["delete_agent_api_agents__agent_id__delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Update Agent
+         * @description Change an agent; a new address of its model API needs the credential given again.
+         */
+        patch: operations["update_agent_api_agents__agent_id__patch"];
+        trace?: never;
+    };
+    "/api/agents/{agent_id}/credentials": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Agent Credential
+         * @description Return an agent's credential in clear, to programs only and where the operator allows it.
+         */
+        get: operations["read_agent_credential_api_agents__agent_id__credentials_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/agents/{agent_id}/setup/ingest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ingest Agent Setup
+         * @description Store a token, or the login file that a set-up left, as the agent's credential.
+         */
+        post: operations["ingest_agent_setup_api_agents__agent_id__setup_ingest_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/agents/{agent_id}/setup/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Start Agent Setup
+         * @description Make a session in which to log the agent in by hand.
+         */
+        post: operations["start_agent_setup_api_agents__agent_id__setup_start_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/agents/{agent_id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Check Agent
+         * @description Find out whether an agent's credential is good: a key is sent to its model API.
+         */
+        post: operations["check_agent_api_agents__agent_id__test_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/approvals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Approvals
+         * @description List what waits for the caller, oldest first.
+         */
+        get: operations["list_approvals_api_approvals_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/approvals/{approval_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Decide Approval
+         * @description Allow or deny what waits; whoever answers first wins, the terminal included.
+         */
+        post: operations["decide_approval_api_approvals__approval_id__post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/audit": {
         parameters: {
             query?: never;
@@ -1316,6 +1524,30 @@ export interface paths {
         patch: operations["update_session_api_sessions__session_id__patch"];
         trace?: never;
     };
+    "/api/sessions/{session_id}/agent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Agent Run
+         * @description Return how a session's agent is, what it has used, and what it was given.
+         */
+        get: operations["get_agent_run_api_sessions__session_id__agent_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change Agent Run
+         * @description Change after how many tokens the owner is asked.
+         */
+        patch: operations["change_agent_run_api_sessions__session_id__agent_patch"];
+        trace?: never;
+    };
     "/api/sessions/{session_id}/commands": {
         parameters: {
             query?: never;
@@ -1359,6 +1591,86 @@ export interface paths {
          * @description End a command and its processes.
          */
         delete: operations["stop_session_command_api_sessions__session_id__commands__name__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/sessions/{session_id}/interrupt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Interrupt Agent
+         * @description Press the key that interrupts an agent, while it works or waits.
+         */
+        post: operations["interrupt_agent_api_sessions__session_id__interrupt_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/sessions/{session_id}/prompt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send Prompt
+         * @description Queue a text for an agent; it is typed as soon as the agent is positively idle.
+         */
+        post: operations["send_prompt_api_sessions__session_id__prompt_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/sessions/{session_id}/prompts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Prompts
+         * @description List an agent's prompts in their order: those that wait, and the newest others.
+         */
+        get: operations["list_prompts_api_sessions__session_id__prompts_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/sessions/{session_id}/prompts/{prompt_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Take Back Prompt
+         * @description Take a prompt out of the queue.
+         */
+        delete: operations["take_back_prompt_api_sessions__session_id__prompts__prompt_id__delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1577,6 +1889,115 @@ export interface components {
             /** Email */
             email: string;
         };
+        /**
+         * AgentChange
+         * @description What is left out stays as it is; an address or model of `null` is removed.
+         */
+        AgentChange: {
+            /** Baseurl */
+            baseUrl?: string | null;
+            credential?: components["schemas"]["GivenCredential"] | null;
+            /** Model */
+            model?: string | null;
+            /** Name */
+            name?: string | null;
+        };
+        /** AgentList */
+        AgentList: {
+            /** Agents */
+            agents: components["schemas"]["AgentWithCredential"][];
+        };
+        /**
+         * AgentState
+         * @description What the agent of a session does, as far as anybody knows.
+         * @enum {string}
+         */
+        AgentState: "starting" | "idle" | "working" | "waiting_permission" | "waiting_question" | "done" | "exited" | "error" | "unknown";
+        /**
+         * AgentTypeList
+         * @description The types; administrators are told what is wrong with files that describe none.
+         */
+        AgentTypeList: {
+            /** Problems */
+            problems?: components["schemas"]["ProblemView"][] | null;
+            /** Types */
+            types: components["schemas"]["AgentTypeView"][];
+        };
+        /**
+         * AgentTypeView
+         * @description A type of agent; `installed` is null, since no sandbox was asked.
+         *
+         *     `installable` tells whether a package registry has its command line; `missing` is what a session
+         *     without it says.
+         */
+        AgentTypeView: {
+            /** Credentials */
+            credentials: components["schemas"]["CredentialKindView"][];
+            /** Installable */
+            installable: boolean;
+            /** Installed */
+            installed?: boolean | null;
+            /** Missing */
+            missing: string;
+            /** Name */
+            name: string;
+            /** Title */
+            title: string;
+            /** Version */
+            version: string | null;
+        };
+        /** AgentView */
+        AgentView: {
+            /** Base Url */
+            base_url: string | null;
+            /** Created At */
+            created_at: string;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Model */
+            model: string | null;
+            /** Name */
+            name: string;
+            /** Type */
+            type: string;
+            /** Updated At */
+            updated_at: string;
+            /**
+             * User Id
+             * Format: uuid
+             */
+            user_id: string;
+        };
+        /** AgentWithCredential */
+        AgentWithCredential: {
+            /** Base Url */
+            base_url: string | null;
+            /** Created At */
+            created_at: string;
+            /** Credential Type */
+            credential_type: string | null;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Model */
+            model: string | null;
+            /** Name */
+            name: string;
+            /** Type */
+            type: string;
+            /** Updated At */
+            updated_at: string;
+            /**
+             * User Id
+             * Format: uuid
+             */
+            user_id: string;
+        };
         /** AnybodysEventList */
         AnybodysEventList: {
             /** Events */
@@ -1611,6 +2032,48 @@ export interface components {
             requestId: string | null;
             /** Seq */
             seq: number;
+        };
+        /** ApprovalList */
+        ApprovalList: {
+            /** Approvals */
+            approvals: components["schemas"]["ApprovalView"][];
+        };
+        /**
+         * ApprovalStatus
+         * @enum {string}
+         */
+        ApprovalStatus: "waiting" | "allowed" | "denied" | "terminal" | "expired" | "ended";
+        /**
+         * ApprovalView
+         * @description A request that waits; `input` is what the sandbox says, as text.
+         */
+        ApprovalView: {
+            /** Agentid */
+            agentId: string | null;
+            /** Createdat */
+            createdAt: string;
+            /**
+             * Environmentid
+             * Format: uuid
+             */
+            environmentId: string;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Input */
+            input: string;
+            kind: components["schemas"]["Kind"];
+            /**
+             * Sessionid
+             * Format: uuid
+             */
+            sessionId: string;
+            /** Sessionname */
+            sessionName: string;
+            /** Tool */
+            tool: string;
         };
         /** BranchAvailability */
         BranchAvailability: {
@@ -1668,6 +2131,16 @@ export interface components {
             defaultBranch: string | null;
             /** Truncated */
             truncated: boolean;
+        };
+        /**
+         * CheckView
+         * @description What a check found; `ok` is null where only the agent itself can find out.
+         */
+        CheckView: {
+            /** Message */
+            message: string;
+            /** Ok */
+            ok: boolean | null;
         };
         /** Cleaned */
         Cleaned: {
@@ -1850,6 +2323,70 @@ export interface components {
              */
             sessionId: string;
         };
+        /** CredentialAnswer */
+        CredentialAnswer: {
+            credential: components["schemas"]["RevealedCredential"];
+        };
+        /**
+         * CredentialKindView
+         * @description A kind of credential; `readable_by` says in a sentence who could read it.
+         */
+        CredentialKindView: {
+            /** Aliases */
+            aliases: string[];
+            delivery: components["schemas"]["Delivery"];
+            /** Enterssandbox */
+            entersSandbox: boolean;
+            /** Readableby */
+            readableBy: string;
+            /** Takesbaseurl */
+            takesBaseUrl: boolean;
+            /** Title */
+            title: string;
+            /** Type */
+            type: string;
+        };
+        /**
+         * CredentialView
+         * @description What the agent's calls carry, and who in the sandbox could read it.
+         */
+        CredentialView: {
+            delivery: components["schemas"]["Delivery"];
+            /** Enterssandbox */
+            entersSandbox: boolean;
+            /** Readableby */
+            readableBy: string;
+            /** Type */
+            type: string;
+        };
+        /**
+         * Decision
+         * @description `message` is what the agent is told when it is denied.
+         */
+        Decision: {
+            /**
+             * Decision
+             * @enum {string}
+             */
+            decision: "allow" | "deny";
+            /** Message */
+            message?: string | null;
+        };
+        /** DecisionAnswer */
+        DecisionAnswer: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            status: components["schemas"]["ApprovalStatus"];
+        };
+        /**
+         * Delivery
+         * @description How a credential gets to its agent.
+         * @enum {string}
+         */
+        Delivery: "gateway" | "file" | "env";
         /** DiffAnswer */
         DiffAnswer: {
             data: components["schemas"]["DiffView"];
@@ -2167,12 +2704,46 @@ export interface components {
             /** Hosts */
             hosts: components["schemas"]["GitHostView"][];
         };
+        /** GivenCredential */
+        GivenCredential: {
+            /** Type */
+            type: string;
+            /**
+             * Value
+             * Format: password
+             */
+            value: string;
+        };
         /** Head */
         Head: {
             /** Hash */
             hash: string;
             /** Seq */
             seq: number;
+        };
+        /**
+         * Ingest
+         * @description A token; without one, the login file of the set-up is taken.
+         */
+        Ingest: {
+            /** Token */
+            token?: string | null;
+        };
+        /** IngestAnswer */
+        IngestAnswer: {
+            /**
+             * Mode
+             * @enum {string}
+             */
+            mode: "token" | "file";
+            /** Path */
+            path?: string | null;
+            /**
+             * Success
+             * @default true
+             * @constant
+             */
+            success: true;
         };
         /**
          * InheritedView
@@ -2185,6 +2756,13 @@ export interface components {
             name: string;
             /** Overridden */
             overridden: boolean;
+        };
+        /** InterruptionAnswer */
+        InterruptionAnswer: {
+            /** Interrupted */
+            interrupted: boolean;
+            /** Reason */
+            reason?: string | null;
         };
         /** InvitationAnswer */
         InvitationAnswer: {
@@ -2247,6 +2825,11 @@ export interface components {
             /** Unpushed */
             unpushed: number;
         };
+        /**
+         * Kind
+         * @enum {string}
+         */
+        Kind: "permission" | "limit";
         /** LinkView */
         LinkView: {
             /** Expiresat */
@@ -2400,6 +2983,20 @@ export interface components {
              */
             scope: "read" | "write";
         };
+        /** NewAgent */
+        NewAgent: {
+            /** Baseurl */
+            baseUrl?: string | null;
+            credential?: components["schemas"]["GivenCredential"] | null;
+            /** Model */
+            model?: string | null;
+            /** Name */
+            name: string;
+            /** Type */
+            type: string;
+            /** Userid */
+            userId?: string | null;
+        };
         /** NewContainer */
         NewContainer: {
             /** Userid */
@@ -2421,11 +3018,17 @@ export interface components {
             /** Email */
             email?: string | null;
         };
+        /** NewPrompt */
+        NewPrompt: {
+            /** Text */
+            text: string;
+        };
         /**
          * NewSession
          * @description A session to be made. The working directory follows from the branch; it is not chosen.
          *
-         *     At most one of `baseBranch`, `baseCommit` and `pullRequest` says where a new branch begins.
+         *     At most one of `baseBranch`, `baseCommit` and `pullRequest` says where a new branch begins. With
+         *     `sessionType` `agent` and `agentId`, the agent starts in it, with `prompt` where there is one.
          */
         NewSession: {
             /** Agentid */
@@ -2443,12 +3046,22 @@ export interface components {
             environmentId: string;
             /** Name */
             name?: string | null;
+            /** Prompt */
+            prompt?: string | null;
             /** Pullrequest */
             pullRequest?: number | null;
             /** @default terminal */
             sessionType: components["schemas"]["SessionType"];
             /** Workingdirectory */
             workingDirectory?: string | null;
+        };
+        /** NewSetup */
+        NewSetup: {
+            /**
+             * Environmentid
+             * Format: uuid
+             */
+            environmentId: string;
         };
         /** NewTicket */
         NewTicket: {
@@ -2537,6 +3150,15 @@ export interface components {
             /** Interval */
             interval?: number | null;
         };
+        /** ProblemView */
+        ProblemView: {
+            /** File */
+            file: string;
+            /** Message */
+            message: string;
+            /** Place */
+            place: string;
+        };
         /** ProgressView */
         ProgressView: {
             /** Message */
@@ -2545,6 +3167,45 @@ export interface components {
             percent?: number | null;
             /** Step */
             step: string;
+        };
+        /** PromptList */
+        PromptList: {
+            /** Prompts */
+            prompts: components["schemas"]["PromptView"][];
+        };
+        /** PromptReceipt */
+        PromptReceipt: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Reason */
+            reason?: string | null;
+            status: components["schemas"]["PromptStatus"];
+        };
+        /**
+         * PromptStatus
+         * @enum {string}
+         */
+        PromptStatus: "queued" | "blocked" | "delivering" | "delivered" | "unknown";
+        /**
+         * PromptView
+         * @description A prompt; of one that has arrived the text's beginning is kept.
+         */
+        PromptView: {
+            /** Createdat */
+            createdAt: string;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Reason */
+            reason?: string | null;
+            status: components["schemas"]["PromptStatus"];
+            /** Text */
+            text: string;
         };
         /** PullBody */
         PullBody: {
@@ -2785,6 +3446,13 @@ export interface components {
              */
             success: true;
         };
+        /** RevealedCredential */
+        RevealedCredential: {
+            /** Type */
+            type: string;
+            /** Value */
+            value: string;
+        };
         /** Revoked */
         Revoked: {
             /**
@@ -2794,6 +3462,51 @@ export interface components {
              */
             success: true;
         };
+        /**
+         * RunChanges
+         * @description After how many tokens the owner is asked, counted from now on; null for never.
+         */
+        RunChanges: {
+            /** Limittokens */
+            limitTokens: number | null;
+        };
+        /** RunView */
+        RunView: {
+            /** Agentid */
+            agentId: string | null;
+            /** Allowedtokens */
+            allowedTokens: number | null;
+            /** Conversation */
+            conversation?: string | null;
+            credential?: components["schemas"]["CredentialView"] | null;
+            /** Endedat */
+            endedAt?: string | null;
+            /** Exitcode */
+            exitCode?: number | null;
+            /** Kind */
+            kind?: string | null;
+            /** Launchedat */
+            launchedAt?: string | null;
+            /** Limittokens */
+            limitTokens: number | null;
+            /** Message */
+            message?: string | null;
+            /**
+             * Sessionid
+             * Format: uuid
+             */
+            sessionId: string;
+            state: components["schemas"]["AgentState"];
+            /** Statesince */
+            stateSince: string;
+            /** Title */
+            title: string;
+            /** Type */
+            type: string;
+            usage: components["schemas"]["UsageView"];
+            /** Waitsfor */
+            waitsFor?: string | null;
+        };
         /** SessionChanges */
         SessionChanges: {
             /** Name */
@@ -2802,6 +3515,14 @@ export interface components {
         };
         /** SessionLineView */
         SessionLineView: {
+            /** Agentmessage */
+            agentMessage?: string | null;
+            /** Agentstate */
+            agentState?: string | null;
+            /** Agentstatesince */
+            agentStateSince?: string | null;
+            /** Agentwaitsfor */
+            agentWaitsFor?: string | null;
             /** Createdat */
             createdAt: string;
             /**
@@ -2848,6 +3569,13 @@ export interface components {
         SessionView: {
             /** Agentid */
             agentId: string | null;
+            /** Agentmessage */
+            agentMessage?: string | null;
+            agentState?: components["schemas"]["AgentState"] | null;
+            /** Agentstatesince */
+            agentStateSince?: string | null;
+            /** Agentwaitsfor */
+            agentWaitsFor?: string | null;
             /** Createdat */
             createdAt: string;
             /**
@@ -2889,6 +3617,16 @@ export interface components {
              * @constant
              */
             success: true;
+        };
+        /** SetupAnswer */
+        SetupAnswer: {
+            /** Containerhome */
+            containerHome: string;
+            /**
+             * Sessionid
+             * Format: uuid
+             */
+            sessionId: string;
         };
         /**
          * SetupView
@@ -3031,6 +3769,15 @@ export interface components {
              */
             success: false;
         };
+        /** TakenBack */
+        TakenBack: {
+            /**
+             * Success
+             * @default true
+             * @constant
+             */
+            success: true;
+        };
         /**
          * TeardownView
          * @description How the worktree's teardown ended, with its last words.
@@ -3068,6 +3815,15 @@ export interface components {
             /** Refreshtoken */
             refreshToken: string;
             user: components["schemas"]["UserView"];
+        };
+        /** UsageView */
+        UsageView: {
+            /** Inputtokens */
+            inputTokens: number;
+            /** Outputtokens */
+            outputTokens: number;
+            /** Requests */
+            requests: number;
         };
         /** UserView */
         UserView: {
@@ -3131,6 +3887,15 @@ export interface components {
             ok: boolean;
             /** Reason */
             reason: string | null;
+        };
+        /** DeletedAnswer */
+        craftastic__agents__endpoints__DeletedAnswer: {
+            /**
+             * Message
+             * @default Agent deleted successfully
+             * @constant
+             */
+            message: "Agent deleted successfully";
         };
         /**
          * DeletedAnswer
@@ -3596,6 +4361,392 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PersonWithLink"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    create_agent_api_agents_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewAgent"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    list_agent_types_api_agents_types_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentTypeList"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    list_agents_api_agents_user__user_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentList"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    get_agent_api_agents__agent_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentWithCredential"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    delete_agent_api_agents__agent_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["craftastic__agents__endpoints__DeletedAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    update_agent_api_agents__agent_id__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AgentChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    read_agent_credential_api_agents__agent_id__credentials_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CredentialAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    ingest_agent_setup_api_agents__agent_id__setup_ingest_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Ingest"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IngestAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    start_agent_setup_api_agents__agent_id__setup_start_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSetup"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SetupAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    check_agent_api_agents__agent_id__test_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                agent_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    list_approvals_api_approvals_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApprovalList"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    decide_approval_api_approvals__approval_id__post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                approval_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Decision"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DecisionAnswer"];
                 };
             };
             /** @description An error */
@@ -5611,6 +6762,72 @@ export interface operations {
             };
         };
     };
+    get_agent_run_api_sessions__session_id__agent_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    change_agent_run_api_sessions__session_id__agent_patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RunChanges"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     list_session_commands_api_sessions__session_id__commands_get: {
         parameters: {
             query?: never;
@@ -5727,6 +6944,138 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["CommandView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    interrupt_agent_api_sessions__session_id__interrupt_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InterruptionAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    send_prompt_api_sessions__session_id__prompt_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A text of the client's own choice, new for each thing that it wants: sent again within a day, the request has no effect and gets the first answer. */
+                "idempotency-key"?: string | null;
+            };
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPrompt"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromptReceipt"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    list_prompts_api_sessions__session_id__prompts_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromptList"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    take_back_prompt_api_sessions__session_id__prompts__prompt_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                session_id: string;
+                prompt_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TakenBack"];
                 };
             };
             /** @description An error */

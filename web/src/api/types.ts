@@ -1,3 +1,4 @@
+import type { AgentFields } from './agents';
 import type { components } from './schema';
 
 type Schemas = components['schemas'];
@@ -5,13 +6,13 @@ type Schemas = components['schemas'];
 export type User = Schemas['UserView'];
 export type Tokens = Schemas['TokensData'];
 export type Environment = Schemas['EnvironmentView'];
-export type ListedEnvironment = Schemas['ListedEnvironment'];
-export type SessionLine = Schemas['SessionLineView'];
-export type Session = Schemas['SessionView'];
+export type SessionLine = Schemas['SessionLineView'] & AgentFields;
+export type ListedEnvironment = Omit<Schemas['ListedEnvironment'], 'sessions'> & { sessions: SessionLine[] };
+export type Session = Schemas['SessionView'] & AgentFields;
 export type SessionState = Schemas['SessionStatus'];
 export type SessionType = Schemas['SessionType'];
 export type NewEnvironment = Schemas['NewEnvironment'];
-export type NewSession = Schemas['NewSession'];
+export type NewSession = Schemas['NewSession'] & { prompt?: string | null };
 export type SessionChanges = Schemas['SessionChanges'];
 export type NameAnswer = Schemas['NameAnswer'];
 export type NameAvailability = Schemas['NameAvailability'];

@@ -1,7 +1,9 @@
 import { useSearchParams } from 'react-router';
 
-/** The creation dialog is part of the address (`?new=environment`): it can be linked, and Back closes it. */
-export function useCreateDialog(): { open: boolean; show: () => void; hide: () => void } {
+type Opened = { open: boolean; show: () => void; hide: () => void };
+
+/** A dialog that is part of the address (`?new=WHAT`): it can be linked, and Back closes it. */
+function useDialogAt(what: string): Opened {
   const [params, setParams] = useSearchParams();
   const change = (value: string | null) =>
     setParams(
@@ -14,8 +16,21 @@ export function useCreateDialog(): { open: boolean; show: () => void; hide: () =
       { replace: value === null },
     );
   return {
-    open: params.get('new') === 'environment',
-    show: () => change('environment'),
+    open: params.get('new') === what,
+    show: () => change(what),
     hide: () => change(null),
   };
+}
+
+export function useCreateDialog(): Opened {
+  return useDialogAt('environment');
+}
+
+/** The box that starts an agent. */
+export function useTaskDialog(): Opened {
+  return useDialogAt('task');
+}
+
+export function useAgentDialog(): Opened {
+  return useDialogAt('agent');
 }

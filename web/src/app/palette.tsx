@@ -10,6 +10,7 @@ import { StatusDot } from '@/ui/status';
 import { keysOf, useAllCommands, type Command } from './commands';
 import { useOverrides } from './keys/bindings';
 import { Keys } from './keys/shown';
+import { useUnseen } from './seen';
 import { environmentStatus, sessionStatus } from './status';
 
 const ITEM =
@@ -107,6 +108,7 @@ type Close = (then?: () => void) => void;
 
 function Places({ close }: { close: Close }) {
   const { data } = useEnvironments();
+  const unseen = useUnseen();
   const navigate = useNavigate();
   const environments = data ?? [];
   const open = (to: string) => () => close(() => void navigate(to));
@@ -120,7 +122,7 @@ function Places({ close }: { close: Close }) {
       {sessions.length > 0 && (
         <Cmdk.Group heading="Sessions" className={GROUP}>
           {sessions.map(({ session, environment }) => {
-            const { kind, word } = sessionStatus(session);
+            const { kind, word } = sessionStatus(session, unseen(session));
             return (
               <Cmdk.Item
                 key={session.id}

@@ -52,6 +52,8 @@ export const routes: RouteObject[] = [
             return import('@/screens/workspace');
           }),
           screen('/s/:session/diff', () => import('@/screens/review')),
+          screen('/agents', () => import('@/screens/agents')),
+          screen('/agents/:agent', () => import('@/screens/agents/agent')),
           screen('/settings/github', () => import('@/screens/github')),
           screen('/settings/users', () => import('@/screens/admin/users')),
           screen('/settings/invitations', () => import('@/screens/admin/invitations')),

@@ -1,16 +1,29 @@
-import { Container, House, Keyboard, LogOut, Moon, PanelLeft, Plus, Search, Settings } from 'lucide-react';
+import {
+  Bot,
+  Container,
+  House,
+  Keyboard,
+  LogOut,
+  Moon,
+  PanelLeft,
+  Plus,
+  Search,
+  Settings,
+  Sparkles,
+} from 'lucide-react';
 import { lazy, Suspense, useEffect, useRef, useState } from 'react';
 import { Outlet, useMatch, useNavigate } from 'react-router';
 import { useEnvironments } from '@/api/queries';
 import { logout } from '@/auth/session';
 import { useSettingsCommands } from '@/screens/settings/parts';
 import { IconButton } from '@/ui/button';
+import { Announcements } from './announce';
 import { setAppearance, shownTheme } from './appearance';
-import { useAttention } from './attention';
+import { AttentionContext, useAttention, useWaiting } from './attention';
 import { BottomTabs } from './bottom-tabs';
 import { useCommands, type Command } from './commands';
 import { ConnectionBanner } from './connection';
-import { useCreateDialog } from './create';
+import { useCreateDialog, useTaskDialog } from './create';
 import { listenToKeys, usePendingKeys } from './keys/listen';
 import { CommandKeys, Keys } from './keys/shown';
 import { Logo } from './logo';
@@ -22,24 +35,38 @@ import { isBoolean, useStored } from './stored';
 const loadPalette = () => import('./palette');
 const loadKeys = () => import('./keys/dialog');
 const loadCreate = () => import('@/screens/environments/create');
+const loadTask = () => import('@/screens/task');
 const Palette = lazy(loadPalette);
 const KeysDialog = lazy(loadKeys);
 const CreateEnvironment = lazy(loadCreate);
+const NewTask = lazy(loadTask);
 
 /** Fetches what keys open right after the first screen, so that letters typed behind a key are not lost. */
 function fetchOverlays(): void {
-  for (const load of [loadCreate, loadPalette, loadKeys]) load().catch(() => undefined);
+  for (const load of [loadTask, loadCreate, loadPalette, loadKeys]) load().catch(() => undefined);
 }
 
 type Overlay = 'palette' | 'commands' | 'keys' | undefined;
 
 /** The frame round all screens of a signed-in person. */
 export function Shell() {
+  return (
+    <AttentionContext value={useWaiting()}>
+      <Frame />
+      <Announcements />
+    </AttentionContext>
+  );
+}
+
+function Frame() {
   const [collapsed, setCollapsed] = useStored('sidebar.collapsed', false, isBoolean);
   const [overlay, setOverlay] = useState<Overlay>();
   const [trail, setTrail] = useState<HTMLElement | null>(null);
   const [actions, setActions] = useState<HTMLElement | null>(null);
   const create = useCreateDialog();
+  const task = useTaskDialog();
+  // What was begun goes on when its dialog is closed.
+  const [taskBegun, setTaskBegun] = useState(false);
   const toggle = () => setCollapsed(!collapsed);
   useEffect(listenToKeys, []);
   useEffect(fetchOverlays, []);
@@ -83,6 +110,9 @@ export function Shell() {
         )}
         {overlay === 'keys' && <KeysDialog onClose={() => setOverlay(undefined)} />}
         {create.open && <CreateEnvironment onClose={create.hide} />}
+        {(task.open || taskBegun) && (
+          <NewTask open={task.open} onShow={task.show} onClose={task.hide} onBusy={setTaskBegun} />
+        )}
       </Suspense>
     </TopbarContext>
   );
@@ -109,6 +139,7 @@ function PendingKeys() {
 function usePageCommands(toggleSidebar: () => void, show: (overlay: Overlay) => void): Command[] {
   const navigate = useNavigate();
   const create = useCreateDialog();
+  const task = useTaskDialog();
   const go = (to: string) => () => void navigate(to);
   const walk = useSessionWalk();
   const waiting = useAttention();
@@ -183,6 +214,7 @@ function usePageCommands(toggleSidebar: () => void, show: (overlay: Overlay) => 
       icon: Container,
       run: go('/envs'),
     },
+    { id: 'go.agents', title: 'Go to agents', group: 'Go to', keys: 'g a', icon: Bot, run: go('/agents') },
     {
       id: 'go.settings',
       title: 'Go to settings',
@@ -214,6 +246,15 @@ function usePageCommands(toggleSidebar: () => void, show: (overlay: Overlay) => 
       keys: 'Mod+Shift+K',
       enabled: walk.any,
       run: () => walk.go(-1),
+    },
+    {
+      id: 'task.new',
+      title: 'New task for an agent',
+      group: 'Create',
+      keys: 't',
+      icon: Sparkles,
+      keywords: 'prompt agent start run session',
+      run: task.show,
     },
     {
       id: 'environment.new',

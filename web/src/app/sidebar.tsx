@@ -10,6 +10,7 @@ import {
   Search,
   Settings,
   Sun,
+  Sparkles,
   SunMoon,
   TriangleAlert,
   type LucideIcon,
@@ -29,9 +30,10 @@ import { Tooltip } from '@/ui/tooltip';
 import { setAppearance, useAppearance, type Theme } from './appearance';
 import { useAttention } from './attention';
 import { commands } from './commands';
-import { useCreateDialog } from './create';
+import { useCreateDialog, useTaskDialog } from './create';
 import { CommandKeys } from './keys/shown';
 import { Logo } from './logo';
+import { useUnseen } from './seen';
 import { environmentStatus, sessionStatus } from './status';
 import { isStrings, useStored } from './stored';
 
@@ -74,6 +76,7 @@ export function Sidebar({ collapsed, onToggle }: { collapsed: boolean; onToggle:
 function Rail() {
   const waiting = useAttention();
   const create = useCreateDialog();
+  const task = useTaskDialog();
   const navigate = useNavigate();
   const first = waiting[0];
   return (
@@ -87,6 +90,13 @@ function Rail() {
       />
       <RailLink to="/" icon={House} label="Home" />
       <RailLink to="/envs" icon={Container} label="Environments" />
+      <IconButton
+        icon={Sparkles}
+        label="New task"
+        shortcut={<CommandKeys id="task.new" />}
+        tooltipSide="right"
+        onClick={task.show}
+      />
       <IconButton icon={Plus} label="New environment" tooltipSide="right" onClick={create.show} />
       {first && (
         <IconButton
@@ -119,6 +129,7 @@ function RailLink({ to, icon: Icon, label }: { to: string; icon: LucideIcon; lab
 function Tree() {
   const { data, isPending, isError, refetch } = useEnvironments();
   const create = useCreateDialog();
+  const task = useTaskDialog();
   return (
     <nav aria-label="Main" className="flex min-h-0 flex-1 flex-col gap-4 overflow-y-auto px-2 pt-1 pb-3">
       <div className="flex flex-col gap-0.5">
@@ -134,6 +145,11 @@ function Tree() {
         <NavLink to="/" end className={ROW}>
           <House aria-hidden className="size-4" /> Home
         </NavLink>
+        <button type="button" onClick={task.show} className={cn(ROW, 'text-left')}>
+          <Sparkles aria-hidden className="size-4" />
+          <span className="flex-1">New task</span>
+          <CommandKeys id="task.new" />
+        </button>
       </div>
       <AttentionGroup />
       <Group
@@ -216,7 +232,14 @@ function AttentionGroup() {
             <NavLink to={one.to} className={ROW} title={one.details}>
               <StatusDot kind={one.kind} />
               <span className="min-w-0 flex-1 truncate">{one.title}</span>
-              <span className="shrink-0 text-xs text-bad">{one.why}</span>
+              <span
+                className={cn(
+                  'max-w-1/2 shrink-0 truncate text-xs',
+                  one.kind === 'failed' ? 'text-bad' : 'text-warn',
+                )}
+              >
+                {one.why}
+              </span>
             </NavLink>
           </li>
         ))}
@@ -300,7 +323,7 @@ function EnvironmentNode({
 }
 
 function SessionNode({ session }: { session: SessionLine }) {
-  const { kind, word } = sessionStatus(session);
+  const { kind, word } = sessionStatus(session, useUnseen()(session));
   const inside = useMatch(`/s/${session.id}/*`) !== null;
   return (
     <li>

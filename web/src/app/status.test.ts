@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ListedEnvironment, SessionLine } from '@/api/types';
-import { attention, environmentStatus, livingSessions, neighbour, sessionStatus } from './status';
+import { attention } from './inbox';
+import { environmentStatus, livingSessions, neighbour, sessionStatus } from './status';
 import { ago } from './time';
 
 function environment(fields: Partial<ListedEnvironment> = {}): ListedEnvironment {

@@ -1,3 +1,4 @@
+import type { AgentFields } from '@/api/agents';
 import type { ListedEnvironment, SessionLine } from '@/api/types';
 import type { StatusKind } from '@/ui/status';
 
@@ -22,48 +23,48 @@ export function environmentStatus({ status, cloneStatus }: EnvironmentState): Sh
   }
 }
 
-/** How a session's state is shown: `active` means that a terminal is attached. Pure. */
-export function sessionStatus({ status }: Pick<SessionLine, 'status'>): Shown {
+/**
+ * How a session's state is shown: of an agent's what the agent does, of a terminal's whether one is
+ * attached. `unseen`: it has finished, and nobody has looked since. Pure.
+ */
+export function sessionStatus(
+  { status, agentState }: Pick<SessionLine, 'status'> & AgentFields,
+  unseen = false,
+): Shown {
+  if (status === 'dead') return { kind: 'ended', word: 'Ended' };
+  if (agentState !== undefined && agentState !== null) return agentStatus(agentState, unseen);
   switch (status) {
     case 'active':
       return { kind: 'ready', word: 'Active' };
     case 'inactive':
       return { kind: 'idle', word: 'Idle' };
-    case 'dead':
-      return { kind: 'ended', word: 'Ended' };
     default:
       return { kind: 'unknown', word: 'Unknown' };
   }
 }
 
-export type Attention = {
-  id: string;
-  title: string;
-  /** Why, in a few words. */
-  why: string;
-  details?: string | undefined;
-  kind: StatusKind;
-  to: string;
-  environmentId: string;
-};
-
-/** What waits for the person: environments that could not be started or cloned. Pure. */
-export function attention(environments: readonly ListedEnvironment[]): Attention[] {
-  return environments.flatMap((one) => {
-    const { kind, word } = environmentStatus(one);
-    if (kind !== 'failed') return [];
-    return [
-      {
-        id: one.id,
-        title: one.name,
-        why: word,
-        details: (one.status === 'error' ? one.reason : one.cloneReason) ?? undefined,
-        kind,
-        to: `/e/${one.id}`,
-        environmentId: one.id,
-      },
-    ];
-  });
+/** How what an agent does is shown. Silence is never shown as an end. Pure. */
+function agentStatus(state: string, unseen: boolean): Shown {
+  switch (state) {
+    case 'starting':
+      return { kind: 'working', word: 'Starting' };
+    case 'working':
+      return { kind: 'working', word: 'Working' };
+    case 'waiting_permission':
+      return { kind: 'attention', word: 'Asks for permission' };
+    case 'waiting_question':
+      return { kind: 'attention', word: 'Has a question' };
+    case 'done':
+      return { kind: unseen ? 'unseen' : 'idle', word: unseen ? 'Finished, not seen' : 'Finished' };
+    case 'exited':
+      return { kind: unseen ? 'unseen' : 'ended', word: unseen ? 'Exited, not seen' : 'Exited' };
+    case 'idle':
+      return { kind: 'idle', word: 'Idle' };
+    case 'error':
+      return { kind: 'failed', word: 'Failed' };
+    default:
+      return { kind: 'unknown', word: 'Unknown' };
+  }
 }
 
 /** The sessions one can go to, in the order of the sidebar. Pure. */

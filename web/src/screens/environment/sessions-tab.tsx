@@ -5,6 +5,7 @@ import { useSessions } from '@/api/queries';
 import type { Environment, Session } from '@/api/types';
 import { CommandKeys } from '@/app/keys/shown';
 import { useRowKeys } from '@/app/rows';
+import { useUnseen } from '@/app/seen';
 import { environmentStatus, sessionStatus } from '@/app/status';
 import { Button, IconButton } from '@/ui/button';
 import { Collapsible } from '@/ui/collapsible';
@@ -122,7 +123,7 @@ function SessionRow({
   withSetup: boolean;
   onAsk: (question: SessionQuestion) => void;
 }) {
-  const { kind, word } = sessionStatus(session);
+  const { kind, word } = sessionStatus(session, useUnseen()(session));
   const menu = useSessionMenu(onAsk);
   const dead = session.status === 'dead';
   const from = startedFrom(session);
@@ -160,7 +161,7 @@ function SessionRow({
         at={session.lastActivity ?? session.createdAt}
         className="w-24 shrink-0 text-right text-sm text-fg-3 max-md:hidden"
       />
-      <Status kind={kind} word={word} className="w-20 shrink-0 max-sm:hidden" />
+      <Status kind={kind} word={word} className="w-36 shrink-0 max-sm:hidden" />
       <DropdownMenu items={menu(session)}>
         <IconButton icon={Ellipsis} label={`More about ${session.name}`} className="relative -mr-1.5" />
       </DropdownMenu>

@@ -1,47 +1,42 @@
-import { Container, GitBranch, GitPullRequestArrow, Plus, RotateCw, SquareTerminal } from 'lucide-react';
-import type { ReactNode } from 'react';
+import { GitBranch, Plus, Sparkles, SquareTerminal } from 'lucide-react';
+import { useRef } from 'react';
 import { Link } from 'react-router';
-import { useEnvironments, useRetryEnvironment } from '@/api/queries';
-import type { ListedEnvironment, SessionLine } from '@/api/types';
-import { useCreateDialog } from '@/app/create';
+import { useEnvironments } from '@/api/queries';
+import type { ListedEnvironment } from '@/api/types';
+import { useAttention } from '@/app/attention';
+import { useCreateDialog, useTaskDialog } from '@/app/create';
+import { grouped, type Placed } from '@/app/inbox';
 import { CommandKeys } from '@/app/keys/shown';
 import { Page, Section } from '@/app/page';
-import { attention, environmentStatus, sessionStatus, type Attention } from '@/app/status';
-import { useUser } from '@/auth/session';
+import { useRowKeys } from '@/app/rows';
+import { seenSessions, useUnseen } from '@/app/seen';
+import { environmentStatus, sessionStatus } from '@/app/status';
 import { Button } from '@/ui/button';
 import { ErrorState } from '@/ui/error-state';
 import { Card, List, ListRow } from '@/ui/list';
 import { Skeleton, SkeletonRows } from '@/ui/skeleton';
 import { Status, StatusDot } from '@/ui/status';
 import { Ago } from '@/ui/time';
-import { toast } from '@/ui/toast';
 import { repositoryLabel } from '../environments/naming';
+import { VisibleLines } from '../review/visible';
+import { Beginning } from './beginning';
+import { WaitingCard } from './waiting';
 
 const SESSIONS_SHOWN = 6;
+const FINISHED_SHOWN = 12;
 const ENVIRONMENTS_SHOWN = 6;
-
-type Placed = { session: SessionLine; environment: ListedEnvironment };
-
-/** The living sessions, those in use first, then the ones used last. Pure. */
-export function recentSessions(environments: readonly ListedEnvironment[]): Placed[] {
-  const used = ({ session }: Placed) => session.lastActivity ?? session.createdAt;
-  const active = ({ session }: Placed) => (session.status === 'active' ? 1 : 0);
-  return environments
-    .flatMap((environment) => environment.sessions.map((session) => ({ session, environment })))
-    .filter(({ session }) => session.status !== 'dead')
-    .sort((a, b) => active(b) - active(a) || used(b).localeCompare(used(a)));
-}
 
 export function Component() {
   const environments = useEnvironments();
   const create = useCreateDialog();
+  const task = useTaskDialog();
   const { data } = environments;
   return (
     <Page
       title="Home"
       actions={
         data !== undefined && data.length > 0 ? (
-          <Button variant="primary" icon={Plus} onClick={create.show} className="max-md:hidden">
+          <Button icon={Plus} onClick={create.show} className="max-md:hidden">
             New environment
           </Button>
         ) : undefined
@@ -56,8 +51,8 @@ export function Component() {
           onRetry={() => void environments.refetch()}
         />
       )}
-      {data?.length === 0 && <Beginning onCreate={create.show} />}
-      {data !== undefined && data.length > 0 && <Overview environments={data} />}
+      {data?.length === 0 && <Beginning onCreate={create.show} onTask={task.show} />}
+      {data !== undefined && data.length > 0 && <Inbox environments={data} onTask={task.show} />}
     </Page>
   );
 }
@@ -71,34 +66,70 @@ function HomeSkeleton() {
   );
 }
 
-function Overview({ environments }: { environments: readonly ListedEnvironment[] }) {
-  const waiting = attention(environments);
-  const sessions = recentSessions(environments);
+/** Looks like what it opens: the box that a task is written into. */
+function TaskBox({ onOpen }: { onOpen: () => void }) {
+  return (
+    <button
+      type="button"
+      onClick={onOpen}
+      className="mb-8 flex min-h-12 w-full items-center gap-3 rounded-lg border border-line-strong bg-surface px-4 text-left text-base text-fg-3 shadow-sm hover:border-fg-3 hover:text-fg-2"
+    >
+      <Sparkles aria-hidden className="size-4 shrink-0 text-accent-fg" />
+      <span className="min-w-0 flex-1 truncate">
+        <span className="sr-only">New task: </span>What should an agent do?
+      </span>
+      <span className="max-md:hidden">
+        <CommandKeys id="task.new" />
+      </span>
+    </button>
+  );
+}
+
+function Inbox({ environments, onTask }: { environments: readonly ListedEnvironment[]; onTask: () => void }) {
+  const waiting = useAttention();
+  const unseen = useUnseen();
+  const list = useRef<HTMLUListElement>(null);
+  useRowKeys(list);
+  const { running, finished, rest } = grouped(environments, waiting, unseen);
+  const alone = running.length + finished.length === 0 && !waiting.some((one) => one.sessionId);
   return (
     <>
+      <TaskBox onOpen={onTask} />
       {waiting.length > 0 && (
         <Section title="Needs you">
-          <ul className="grid gap-3 lg:grid-cols-2">
+          <ul ref={list} className="grid gap-3 lg:grid-cols-2">
             {waiting.map((one) => (
               <WaitingCard key={one.id} waiting={one} />
             ))}
           </ul>
         </Section>
       )}
-      <Section title="Sessions">
-        {sessions.length === 0 ? (
-          <Card className="flex flex-wrap items-center gap-3 px-4 py-5 text-sm text-fg-2 shadow-none">
-            <SquareTerminal aria-hidden className="size-5 text-fg-3" />
-            <p className="flex-1">No session is running. Open an environment to begin one.</p>
-          </Card>
-        ) : (
-          <List aria-label="Sessions">
-            {sessions.slice(0, SESSIONS_SHOWN).map((placed) => (
-              <SessionRow key={placed.session.id} {...placed} />
+      {running.length > 0 && (
+        <Section title="Running">
+          <List aria-label="Running">
+            {running.map((placed) => (
+              <AgentRow key={placed.session.id} {...placed} />
             ))}
           </List>
-        )}
-      </Section>
+        </Section>
+      )}
+      {finished.length > 0 && <Finished finished={finished} />}
+      {(rest.length > 0 || alone) && (
+        <Section title="Sessions">
+          {rest.length === 0 ? (
+            <Card className="flex flex-wrap items-center gap-3 px-4 py-5 text-sm text-fg-2 shadow-none">
+              <SquareTerminal aria-hidden className="size-5 text-fg-3" />
+              <p className="flex-1">No session is running. Open an environment to begin one.</p>
+            </Card>
+          ) : (
+            <List aria-label="Sessions">
+              {rest.slice(0, SESSIONS_SHOWN).map((placed) => (
+                <SessionRow key={placed.session.id} {...placed} />
+              ))}
+            </List>
+          )}
+        </Section>
+      )}
       <Section
         title="Environments"
         aside={
@@ -117,41 +148,64 @@ function Overview({ environments }: { environments: readonly ListedEnvironment[]
   );
 }
 
+function Finished({ finished }: { finished: readonly Placed[] }) {
+  const more = finished.length - FINISHED_SHOWN;
+  return (
+    <Section
+      title="Finished"
+      aside={
+        <Button
+          size="sm"
+          variant="ghost"
+          onClick={() => {
+            for (const { session } of finished) seenSessions.mark(session);
+          }}
+        >
+          All seen
+        </Button>
+      }
+    >
+      <List aria-label="Finished">
+        {finished.slice(0, FINISHED_SHOWN).map((placed) => (
+          <AgentRow key={placed.session.id} unseen {...placed} />
+        ))}
+      </List>
+      {more > 0 && <p className="mt-2 px-4 text-sm text-fg-3">and {more} more</p>}
+    </Section>
+  );
+}
+
 const WHOLE_CARD =
   'after:absolute after:inset-0 after:rounded-lg focus-visible:outline-none focus-visible:after:outline-2 focus-visible:after:outline-ring';
 
-function WaitingCard({ waiting }: { waiting: Attention }) {
-  const retry = useRetryEnvironment();
+/** An agent at work, or done with it: since when, and what it said last. */
+function AgentRow({ session, environment, unseen = false }: Placed & { unseen?: boolean }) {
+  const { kind, word } = sessionStatus(session, unseen);
+  const message = session.agentMessage ?? '';
   return (
-    <li className="flex items-start gap-3 rounded-lg border border-line bg-surface p-4 shadow-sm">
-      <span className="flex size-8 shrink-0 items-center justify-center rounded-md bg-bad-soft">
-        <StatusDot kind={waiting.kind} />
-      </span>
+    <ListRow className="items-start py-3">
+      <StatusDot kind={kind} label={word} className="mt-1.5" />
       <div className="min-w-0 flex-1">
-        <p className="truncate text-base font-semibold">
-          {waiting.title} <span className="ml-1 text-sm font-medium text-bad">{waiting.why}</span>
-        </p>
-        {waiting.details !== undefined && (
-          <p className="mt-0.5 line-clamp-3 text-sm break-words text-fg-2">{waiting.details}</p>
-        )}
-        <div className="mt-3 flex gap-2">
-          <Button
-            icon={RotateCw}
-            busy={retry.isPending}
-            onClick={() =>
-              retry.mutate(waiting.environmentId, {
-                onError: (error) => toast.failed(`${waiting.title} was not started`, error),
-              })
-            }
+        <p className="flex min-w-0 items-baseline gap-3">
+          <Link
+            to={`/s/${session.id}`}
+            className={`min-w-0 truncate text-base font-medium ${WHOLE_CARD} after:rounded-none focus-visible:after:-outline-offset-2`}
           >
-            Retry
-          </Button>
-          <Button asChild variant="ghost">
-            <Link to={waiting.to}>Open</Link>
-          </Button>
-        </div>
+            {session.name}
+          </Link>
+          <span className="min-w-0 truncate text-sm text-fg-3">{environment.name}</span>
+        </p>
+        {message !== '' && (
+          <p className="mt-0.5 line-clamp-2 text-sm wrap-anywhere text-fg-2">
+            <VisibleLines text={message} />
+          </p>
+        )}
       </div>
-    </li>
+      <span className="flex shrink-0 flex-col items-end text-sm">
+        <span className="text-fg-2 max-sm:hidden">{word}</span>
+        {session.agentStateSince && <Ago at={session.agentStateSince} className="text-fg-3" />}
+      </span>
+    </ListRow>
   );
 }
 
@@ -214,56 +268,6 @@ function EnvironmentCard({ environment }: { environment: ListedEnvironment }) {
         </span>
         <Ago at={environment.updatedAt} className="ml-auto" />
       </div>
-    </li>
-  );
-}
-
-function Beginning({ onCreate }: { onCreate: () => void }) {
-  const user = useUser();
-  const first = user.name.split(/\s+/u)[0] ?? '';
-  return (
-    <div className="mx-auto max-w-3xl py-6 md:py-12">
-      <h2 className="text-2xl font-semibold tracking-tight">Welcome{first === '' ? '' : `, ${first}`}</h2>
-      <p className="mt-1 max-w-xl text-base text-fg-2">
-        Craftastic gives each piece of work a place of its own. It takes three steps.
-      </p>
-      <ol className="mt-6 grid gap-3 md:grid-cols-3">
-        <BeginningStep icon={<Container aria-hidden className="size-4" />} title="1. Make an environment">
-          A sandbox with your repository in it, apart from everything else.
-        </BeginningStep>
-        <BeginningStep icon={<SquareTerminal aria-hidden className="size-4" />} title="2. Begin a session">
-          A branch with its own worktree, and a terminal that lives on when you leave.
-        </BeginningStep>
-        <BeginningStep
-          icon={<GitPullRequestArrow aria-hidden className="size-4" />}
-          title="3. Review and push"
-        >
-          See what changed, commit it, push it. Your git credentials never enter the sandbox.
-        </BeginningStep>
-      </ol>
-      <div className="mt-6 flex flex-wrap gap-2">
-        <Button variant="primary" size="lg" icon={Plus} onClick={onCreate}>
-          New environment
-        </Button>
-        <Button asChild variant="ghost" size="lg">
-          <Link to="/welcome">Look whether all is ready</Link>
-        </Button>
-      </div>
-      <p className="mt-4 flex flex-wrap items-center gap-1.5 text-sm text-fg-3 max-md:hidden">
-        Press <CommandKeys id="palette.open" /> for anything, <CommandKeys id="keys.show" /> for all keys.
-      </p>
-    </div>
-  );
-}
-
-function BeginningStep({ icon, title, children }: { icon: ReactNode; title: string; children: ReactNode }) {
-  return (
-    <li className="rounded-lg border border-line bg-surface p-4 shadow-sm">
-      <span className="mb-3 flex size-8 items-center justify-center rounded-md bg-accent-soft text-accent-fg">
-        {icon}
-      </span>
-      <h3 className="text-base font-semibold">{title}</h3>
-      <p className="mt-1 text-sm text-fg-2">{children}</p>
     </li>
   );
 }

@@ -14,6 +14,16 @@ export const Visible = memo(function Visible({ text }: { text: string }) {
   );
 });
 
+/** The same for a text of several lines: where a line ends is no secret. */
+export function VisibleLines({ text }: { text: string }) {
+  return text.split(/\r?\n/u).map((line, index) => (
+    <Fragment key={index}>
+      {index > 0 && '\n'}
+      <Visible text={line} />
+    </Fragment>
+  ));
+}
+
 export function HiddenMark({ mark, name, quiet = false }: { mark: string; name: string; quiet?: boolean }) {
   return (
     <span

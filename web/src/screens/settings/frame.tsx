@@ -1,24 +1,27 @@
 import { useEffect, useRef, type ReactNode } from 'react';
 import { NavLink, useLocation } from 'react-router';
 import { useIsAdmin } from '@/api/queries';
-import { Page } from '@/app/page';
-import { ADMINISTRATION, SETTINGS, type SettingsPart } from './parts';
+import { Page, type Crumb } from '@/app/page';
+import { ADMINISTRATION, addressOf, SETTINGS, type SettingsPart } from './parts';
 
 /** One part of the settings, with the way to the others beside it. */
 export function SettingsPage({
   title,
   lead,
+  crumbs = [],
   actions,
   children,
 }: {
   title: string;
   /** What it is about, in a sentence. */
   lead?: ReactNode;
+  /** What stands between the settings and this. */
+  crumbs?: readonly Crumb[];
   actions?: ReactNode;
   children: ReactNode;
 }) {
   return (
-    <Page title={title} crumbs={[{ label: 'Settings', to: '/settings' }]} actions={actions}>
+    <Page title={title} crumbs={[{ label: 'Settings', to: '/settings' }, ...crumbs]} actions={actions}>
       <div className="flex flex-col gap-6 md:flex-row md:gap-10">
         <SettingsNav />
         <div className="max-w-3xl min-w-0 flex-1">
@@ -58,10 +61,10 @@ function SettingsNav() {
 function Parts({ parts }: { parts: readonly SettingsPart[] }) {
   return (
     <ul className="flex gap-1 md:flex-col">
-      {parts.map(({ path, title, icon: Icon }) => (
-        <li key={path} className="shrink-0">
+      {parts.map(({ icon: Icon, title, ...part }) => (
+        <li key={part.path} className="shrink-0">
           <NavLink
-            to={`/settings/${path}`}
+            to={addressOf(part)}
             className="flex h-8 items-center gap-2 rounded-md px-2.5 text-sm whitespace-nowrap text-fg-2 hover:bg-hover hover:text-fg focus-inset aria-[current=page]:bg-active aria-[current=page]:font-medium aria-[current=page]:text-fg pointer-coarse:h-11"
           >
             <Icon aria-hidden className="size-4 shrink-0" />

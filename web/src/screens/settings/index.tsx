@@ -8,6 +8,7 @@ import { AccountSettings } from './account';
 import { AppearanceSettings } from './appearance';
 import { GitHostSettings } from './hosts';
 import { KeySettings } from './keys';
+import { NotificationSettings } from './notifications';
 import { VariableSettings } from './variables';
 
 /** The settings, all but GitHub's and the administration's, which are screens of their own. */
@@ -27,6 +28,8 @@ export function Component() {
       return <ActivitySettings />;
     case 'appearance':
       return <AppearanceSettings />;
+    case 'notifications':
+      return <NotificationSettings />;
     case 'keys':
       return <KeySettings />;
     case 'hosts':

@@ -1,9 +1,11 @@
 import {
   Activity,
+  Bell,
   Bot,
   FolderGit2,
   Keyboard,
   KeyRound,
+  KeySquare,
   LockKeyhole,
   MailPlus,
   MonitorSmartphone,
@@ -20,6 +22,8 @@ import type { Command } from '@/app/commands';
 
 export type SettingsPart = {
   path: string;
+  /** Where it is, when not below the settings. */
+  at?: string;
   title: string;
   icon: LucideIcon;
   /** More words by which the palette finds it. */
@@ -35,10 +39,18 @@ export const SETTINGS: readonly SettingsPart[] = [
     icon: MonitorSmartphone,
     words: 'devices browsers sign out everywhere',
   },
-  { path: 'tokens', title: 'Access tokens', icon: Bot, words: 'api scripts programs cli' },
+  { path: 'tokens', title: 'Access tokens', icon: KeySquare, words: 'api scripts programs cli' },
   { path: 'activity', title: 'Activity', icon: Activity, words: 'audit log history' },
   { path: 'appearance', title: 'Appearance', icon: Palette, words: 'theme dark light contrast font' },
+  { path: 'notifications', title: 'Notifications', icon: Bell, words: 'desktop browser alerts' },
   { path: 'keys', title: 'Keys', icon: Keyboard, words: 'keyboard shortcuts bindings' },
+  {
+    path: 'agents',
+    at: '/agents',
+    title: 'Agents',
+    icon: Bot,
+    words: 'claude codex gemini qwen opencode cursor ai model api key login',
+  },
   { path: 'github', title: 'GitHub', icon: FolderGit2, words: 'connect repositories' },
   { path: 'hosts', title: 'Git hosts', icon: Server, words: 'gitlab forgejo credentials' },
   { path: 'variables', title: 'Variables', icon: KeyRound, words: 'secrets environment' },
@@ -51,14 +63,19 @@ export const ADMINISTRATION: readonly SettingsPart[] = [
   { path: 'audit', title: 'Audit log', icon: ScrollText, words: 'admin export chain history' },
 ];
 
+/** The address of a part. Pure. */
+export function addressOf({ path, at }: Pick<SettingsPart, 'path' | 'at'>): string {
+  return at ?? `/settings/${path}`;
+}
+
 function commandsOf(parts: readonly SettingsPart[], group: string, go: (path: string) => void): Command[] {
-  return parts.map(({ path, title, icon, words }) => ({
+  return parts.map(({ path, at, title, icon, words }) => ({
     id: `settings.${path}`,
     title,
     group,
     icon,
     keywords: `settings ${words ?? ''}`,
-    run: () => go(`/settings/${path}`),
+    run: () => go(addressOf(at === undefined ? { path } : { path, at })),
   }));
 }
 

@@ -1,7 +1,9 @@
 import type { ReactNode } from 'react';
 import { Link } from 'react-router';
+import { useAgentRun, useAgents } from '@/api/agents';
 import { useGitStatus } from '@/api/git';
 import type { Environment, Session } from '@/api/types';
+import { useUnseen } from '@/app/seen';
 import { sessionStatus } from '@/app/status';
 import { CopyButton } from '@/ui/code';
 import { Status } from '@/ui/status';
@@ -21,7 +23,7 @@ export function Info({
   /** Whether git can be asked about its worktree. */
   git: boolean;
 }) {
-  const { kind, word } = sessionStatus(session);
+  const { kind, word } = sessionStatus(session, useUnseen()(session));
   const from = startedFrom(session);
   return (
     <div className="min-h-0 flex-1 overflow-y-auto p-3">
@@ -48,7 +50,7 @@ export function Info({
           text={`craftastic session attach ${environment?.name ?? ''}/${session.name}`}
         />
         <Entry term="Kind">{session.sessionType === 'agent' ? 'Agent' : 'Terminal'}</Entry>
-        {session.agentId && <Copied term="Agent" text={session.agentId} />}
+        {session.sessionType === 'agent' && session.agentState && <AgentEntry session={session} />}
         <Entry term="Last activity">
           {session.lastActivity ? <Ago at={session.lastActivity} /> : 'None yet'}
         </Entry>
@@ -58,6 +60,28 @@ export function Info({
         <Copied term="Id" text={session.id} />
       </dl>
     </div>
+  );
+}
+
+/** Which agent works here, and who could read its credential. */
+function AgentEntry({ session }: { session: Session }) {
+  const agents = useAgents();
+  const { data: run } = useAgentRun(session.id);
+  const agent = agents.data?.find((one) => one.id === session.agentId);
+  return (
+    <>
+      <Entry term="Agent">
+        {agent ? (
+          <Link to={`/agents/${agent.id}`} className="rounded-sm text-accent-fg hover:underline">
+            {agent.name}
+          </Link>
+        ) : (
+          <span className="text-fg-2">{agents.isPending ? 'Reading…' : 'Deleted since'}</span>
+        )}
+        {run && <span className="text-fg-2"> · {run.title}</span>}
+      </Entry>
+      {run?.credential && <Entry term="Who could read its credential">{run.credential.readableBy}</Entry>}
+    </>
   );
 }
 

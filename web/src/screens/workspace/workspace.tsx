@@ -7,6 +7,7 @@ import type { Environment, Session } from '@/api/types';
 import { useCommands } from '@/app/commands';
 import { CommandKeys } from '@/app/keys/shown';
 import { Page } from '@/app/page';
+import { useUnseen } from '@/app/seen';
 import { sessionStatus } from '@/app/status';
 import { isBoolean, useStored } from '@/app/stored';
 import { logout } from '@/auth/session';
@@ -23,8 +24,10 @@ import { Starting } from '../environment/overview';
 import { SessionDialog, useSessionMenu, type SessionQuestion } from '../environment/session-dialogs';
 import { placeFrom, placeParams, type Place } from '../review/scope';
 import { SyncResult, useSync, type Sync } from '../review/sync';
+import { AgentBar } from './agent-bar';
 import { useFreshWorktree } from './freshness';
 import { GitBar } from './git-bar';
+import { useLooked } from './looked';
 import { isRailTab, Rail, RailPart, railTabs, type RailTab } from './rail';
 import { EndedSession, NoSuchSession } from './states';
 import { useWide } from './wide';
@@ -122,6 +125,7 @@ function WorkspaceScreen({
   const newSession = useNewSessionDialog();
   const menu = useSessionMenu(setQuestion);
   useFreshWorktree(session.id, git, area);
+  useLooked(session);
 
   const tabs = railTabs(session, status.data?.files.length);
   const tab = tabs.some(({ value }) => value === railTab) ? railTab : 'info';
@@ -160,7 +164,7 @@ function WorkspaceScreen({
       }),
   });
 
-  const { kind, word } = sessionStatus(session);
+  const { kind, word } = sessionStatus(session, useUnseen()(session));
   const inReview = wide && reviewing.on;
   const news = (
     <SyncResult sync={sync} environmentId={session.environmentId} onLook={() => showRail('changes')} />
@@ -223,6 +227,9 @@ function WorkspaceScreen({
           className="h-auto min-h-0 flex-1"
           first={
             <div className="flex size-full min-h-0 flex-col">
+              {session.agentState && session.status !== 'dead' && (
+                <AgentBar key={session.id} session={session} />
+              )}
               <Centre
                 session={session}
                 sessions={sessions}
