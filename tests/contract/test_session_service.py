@@ -23,6 +23,7 @@ from craftastic.sessions.service import (
     SessionNotFound,
     SessionStatus,
     SessionType,
+    WithAgent,
     TooManySessions,
 )
 from craftastic.worktrees.service import RepositoryCorrupt, worktree_path
@@ -174,8 +175,9 @@ async def test_a_create_takes_few_statements(
     # The environment's own job may still be at its last words, and tell of them.
     others = ("BEGIN", "UPDATE environments", "INSERT INTO event")
     counted = [one for one in seen if not one.startswith(others)]
-    lock = 0 if database.is_sqlite else 1
-    assert len(counted) == 4 + lock, "\n".join(one[:60] for one in counted)
+    locks = 0 if database.is_sqlite else 2  # of the environment, and of the audit log
+    on_record = 3
+    assert len(counted) == 4 + on_record + locks, "\n".join(one[:60] for one in counted)
 
 
 @pytest.mark.parametrize(
@@ -640,7 +642,7 @@ async def test_an_environment_has_a_limit_of_living_sessions(
 async def test_an_unknown_agent_is_not_found(shop: Workshop, plain: Environment) -> None:
     with pytest.raises(AgentNotFound):
         await shop.sessions.create(
-            shop.owner, plain.id, session_type=SessionType.AGENT, agent_id=uuid4()
+            shop.owner, plain.id, session_type=SessionType.AGENT, agent=WithAgent(uuid4())
         )
 
 

@@ -32,7 +32,7 @@ LEAKS = re.compile(
 PLACES = {
     f"{name}_id": str(uuid5(NAMESPACE_URL, name))
     for name in ("environment", "session", "container", "host", "token", "sign_in",
-                 "invitation", "user", "actor")
+                 "invitation", "user", "actor", "agent")
 }  # fmt: skip
 """What stands in requests, before they are sent, for the id of what the caller has just then.
 
@@ -46,6 +46,9 @@ GOOD = {
     "name": ["FUZZED"],
     "branch": ["fuzzed"],
     "base_branch": ["main"],
+    "type": ["codex"],
+    "base_url": ["https://models.example"],
+    "model": ["a-model"],
 }
 """What some texts must look like to get further than to the first look at them."""
 
@@ -191,6 +194,10 @@ class Asker:
             held = (await self.client.get(listed, headers=self.headers)).json()["data"][key]
             for one in held:  # there is a limit to how many one user may have
                 await self.client.delete(path + one["id"], headers=self.headers)
+        me = (await self.client.get("/api/auth/me", headers=self.headers)).json()["data"]["user"]
+        mine = await self.client.get(f"/api/agents/user/{me['id']}", headers=self.headers)
+        for one in mine.json()["agents"]:
+            await self.client.delete(f"/api/agents/{one['id']}", headers=self.headers)
         self.made += 1
         values = await something_of_everything(self.client, self.headers, f"mine{self.made}")
         other = await self._sign_in()
@@ -205,6 +212,9 @@ class Asker:
         get = self.client.get
         session = await get(f"/api/sessions/{self.values['session_id']}", headers=self.headers)
         if not session.is_success or session.json()["status"] == "dead":
+            return False
+        agent = await get(f"/api/agents/{self.values['agent_id']}", headers=self.headers)
+        if not agent.is_success:
             return False
         found = ""
         for path in ("/api/auth/tokens", "/api/git/hosts", "/api/auth/sign-ins"):

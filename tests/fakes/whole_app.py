@@ -4,16 +4,22 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 
+from craftastic.accounts.service import UserId
+from craftastic.agent_runs.service import RunEvent
 from craftastic.app import build_app
 from craftastic.runtimes.base import Runtime
 from craftastic.runtimes.memory import MemoryRuntime
 from craftastic.runtimes.registry import Runtimes
 from craftastic.settings import Settings
 from tests.fakes.asgi import client_of
+from tests.fakes.people import state_of
+from tests.secrecy import canary
+
+WEBHOOK_SECRET = canary("webhook")
 
 
 def whole_settings(folder: Path, database_url: str, **more: object) -> Settings:
@@ -23,7 +29,7 @@ def whole_settings(folder: Path, database_url: str, **more: object) -> Settings:
             "database_url": database_url,
             "registration": "open",
             "gateway_port": 0,
-            "github_webhook_secret": "the-webhooks-own",
+            "github_webhook_secret": WEBHOOK_SECRET,
             "sandbox_self_test": False,  # commands in the memory runtime do nothing
             "sign_in_attempts_per_minute": 100_000,  # all users of a test have one address
             **more,
@@ -71,13 +77,19 @@ async def something_of_everything(
     assert session.status_code == 200, session.text
     host = await client.put(
         "/api/git/hosts",
-        json={"origin": f"https://{name}.example", "password": "x"},
+        json={"origin": f"https://{name}.example", "password": canary("git-password")},
         headers=owner,
     )
     assert host.status_code == 200, host.text
     token = await client.post("/api/auth/tokens", json={"name": name}, headers=owner)
     assert token.status_code == 200, token.text
-    return {
+    agent = await client.post(
+        "/api/agents", json={"name": name, "type": "claude-code"}, headers=owner
+    )
+    assert agent.status_code == 201, agent.text
+    waiting = await _waiting_agent(client, me["id"], session.json()["id"], agent.json()["id"])
+    return waiting | {
+        "agent_id": agent.json()["id"],
         "user_id": me["id"],
         "environment_id": environment["id"],
         "session_id": session.json()["id"],
@@ -89,6 +101,22 @@ async def something_of_everything(
         "name": "a",
         "branch": "b",
     }
+
+
+async def _waiting_agent(
+    client: httpx.AsyncClient, owner: str, session_id: str, agent_id: str
+) -> dict[str, str]:
+    """Let an agent run in a session, with a request that waits and a prompt behind it."""
+    state = state_of(client)
+    runs, user = state["agent_runs"], UserId(UUID(owner))
+    session = await state["sessions"].get(user, UUID(session_id))
+    agent = await state["agents"].get_owned(user, UUID(agent_id))
+    start = await runs.begin(user, session, agent, None)
+    run = await runs.by_token(session.id, start.token)
+    assert run is not None
+    asked = await runs.ask(run, RunEvent(start.nonce, 1, "PermissionRequest", {}, 1.0))
+    prompt = await runs.send(user, session.id, "a")
+    return {"approval_id": str(asked.approval_id), "prompt_id": str(prompt.id)}
 
 
 def filled(path: str, values: dict[str, str]) -> str:
