@@ -50,15 +50,16 @@ CLIS = (
 
 @dataclass
 class Seen:
-    """What a session's agent was seen to be, in order, without repetitions."""
+    """What a session's agent was seen to be, in order; twice the same where it was so anew."""
 
     states: list[str] = field(default_factory=list[str])
     now: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def note(self, session: dict[str, Any]) -> None:
+        before = (self.now.get("agentState"), self.now.get("agentStateSince"))
         self.now = session
         state = session.get("agentState")
-        if state and (not self.states or self.states[-1] != state):
+        if state and before != (state, session.get("agentStateSince")):
             self.states.append(state)
 
     def since(self, start: int) -> list[str]:
