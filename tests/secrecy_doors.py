@@ -6,6 +6,7 @@ as other processes are watched from here, by what tests send them and are answer
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,10 +109,15 @@ def _tokens() -> None:
     for real in (craftastic.accounts.caller.digest, craftastic.environments._converge.token_hash):
 
         def eye(token: str, real: Callable[[str], str] = real) -> str:
-            GATE.know(token, "a token")
+            if not WORD.fullmatch(token):
+                GATE.know(token, "a token")
             return real(token)
 
         _replace(real, wraps(real)(eye))
+
+
+WORD = re.compile(r"[a-z]+(?:_[a-z]+)*")
+"""What a fuzzer shows for a token may be a word of the API, and that stands where such words do."""
 
 
 def _stored() -> None:

@@ -243,6 +243,6 @@ def test_every_answer_is_as_the_document_says_whatever_is_asked(
     # A run that is turned away at the door finds nothing.
     assert tally.cases >= CASES // len(CALLERS)
     assert tally.share(*TURNED_AWAY) < 0.1
-    assert tally.share(200) > 0.1
+    assert tally.share(200, 201, 202, 204) > 0.08
     assert tally.untried == []
     assert len(tally.done) > 0.5 * len(tally.by_operation)
