@@ -265,7 +265,8 @@ async def test_the_types_tell_their_credentials_and_who_could_read_them(served: 
     types = {one["name"]: one for one in answer.json()["types"]}
     assert len(types) == 6
     for one in types.values():
-        assert set(one) == {"name", "title", "version", "credentials", "installed"}
+        fields = {"name", "title", "version", "installable", "missing"}
+        assert set(one) == fields | {"credentials", "installed"}
         assert one["installed"] is None
         for kind in one["credentials"]:
             assert kind["entersSandbox"] == (kind["delivery"] != "gateway")

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import anyio
 import pytest
 
-from craftastic.agent_runs.service import Asked
+from craftastic.agent_runs.service import Asked, GatewayRun
 from craftastic.errors import Conflict, RateLimited, Unavailable
 from tests.fakes.agent_gateway import WAIT_S, FakeRun, FakeRuns, serving
 from tests.fakes.gateway import ServedGateway
@@ -321,7 +321,9 @@ async def test_errors_of_the_domain_keep_their_status_and_words(
 
 async def test_database_that_is_down_when_the_token_is_checked_is_503() -> None:
     class Down(FakeRuns):
-        async def by_token(self, session_id: UUID, token: str) -> None:
+        async def by_token(
+            self, session_id: UUID, token: str, *, leaving: bool = False
+        ) -> GatewayRun | None:
             raise Unavailable("The database does not answer; try again.")
 
     runs = Down()
@@ -368,3 +370,41 @@ async def test_session_that_reports_without_end_is_slowed_down_and_others_are_no
     answers = [await post(gateway, one, "events", EVENT) for one in (run, other)]
 
     assert [answer.status for answer in answers] == [429, 204]
+
+
+async def test_session_that_asks_for_answers_without_end_is_slowed_down_too(
+    gateway: ServedGateway, runs: FakeRuns
+) -> None:
+    run = runs.add()
+    agents = gateway.gateway.agents
+    assert agents
+    for _ in range(1000):  # as if they had come
+        agents.pace.wait_s(run.id)
+
+    answer = await ask(gateway, run.path(f"/asks/{uuid4()}"), token=run.token)
+
+    assert answer.status == 429
+
+
+async def test_large_reports_count_for_many_and_wait_unread(
+    gateway: ServedGateway, runs: FakeRuns
+) -> None:
+    """Half a megabyte of empty lists is 20 MiB once it is read, and takes 50 ms."""
+    run = runs.add()
+    lists = {**EVENT, "payload": {"lists": [[]] * (120 << 10)}}
+    statuses: set[int] = set()
+
+    async def report() -> None:
+        statuses.add((await post(gateway, run, "events", lists)).status)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(32):
+            tasks.start_soon(report)
+        with anyio.fail_after(WAIT_S):
+            while 429 not in statuses:  # noqa: ASYNC110 - those that are too many
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    refused = await post(gateway, run, "events", b"{")
+
+    assert len(runs.events) < 16
+    assert refused.status == 429  # it was not even read

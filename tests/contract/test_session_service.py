@@ -23,8 +23,8 @@ from craftastic.sessions.service import (
     SessionNotFound,
     SessionStatus,
     SessionType,
-    WithAgent,
     TooManySessions,
+    WithAgent,
 )
 from craftastic.worktrees.service import RepositoryCorrupt, worktree_path
 from tests.fakes.clock import FakeClock

@@ -223,7 +223,10 @@ async def test_every_state_is_shown_and_told(server: Server, api: Api) -> None:
     async with watched(api, session) as seen, viewer.attached():
         await state(seen, "idle")
         assert seen.states[0] == "starting"
-        await turn(seen, "say hello", "working", "done")
+        await turn(seen, "work 1", "working")
+        (server.data_dir / "homes" / environment["id"] / "workspace" / "go-1").touch()
+        await state(seen, "done", after=len(seen.states) - 1)
+        await turn(seen, "say hello", "done")
         assert "hello" in seen.now["agentMessage"]
 
         await turn(seen, "question", "waiting_question")

@@ -57,6 +57,9 @@ class PlayedSetup:
         self.looked_for.extend(paths)
         return next(((path, self.files[path]) for path in paths if path in self.files), None)
 
+    async def forget_login(self, owner: UserId, agent: Agent, path: str) -> None:
+        del self.files[path]
+
 
 def agents_of(
     database: Database, clock: Clock, folder: Path, check: PlayedCheck | None = None

@@ -271,7 +271,7 @@ def told_input(payload: Mapping[str, Any], words: StateWords) -> str:
     if given is None:
         return ""
     text = given if isinstance(given, str) else json.dumps(given, indent=1, ensure_ascii=False)
-    return clean(text, MAX_MASKED)
+    return text[:MAX_MASKED]
 
 
 def _approval(one: WaitingApproval) -> Approval:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from uuid import UUID
 
 import anyio
@@ -26,6 +27,8 @@ from craftastic.errors import CraftasticError
 from craftastic.tmux.service import TmuxService
 
 MOST_AT_ONCE = 8
+LEAVING = timedelta(seconds=15)
+"""How long after its session's end a supervisor may still hand in a renewed login."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -110,12 +113,15 @@ class Facts:
             if await repository.lock(seen.row.session_id) is not None:
                 return  # it lives again
             run = await repository.find(seen.row.session_id)
-            if run is None or run.ended_at is not None:
+            if run is None:
                 return
             now = self.book.clock.now()
+            if await repository.find_leaving(run.session_id, now - LEAVING) is None:
+                await repository.forget_tokens(run.session_id)
+            if run.ended_at is not None:
+                return
             rows = await repository.waiting(run.session_id)
             await self.approvals.close(tx, rows, ApprovalStatus.ENDED, seen.environment_id)
-            await repository.forget_tokens(run.session_id)
             run.ended_at = now
             put_state(run, ended(state_of_row(run), now))
         for row in rows:

@@ -195,9 +195,12 @@ class Prompts:
         async with self.book.database.begin() as tx:
             repository = AgentRunRepository(tx)
             for row in await repository.prompts_in("delivering", now - CUT_SHORT):
-                values = {"status": "unknown", "reason": NOT_KNOWN, "changed_at": now}
+                values: dict[str, object] = {"status": "unknown", "reason": NOT_KNOWN}
+                if row.confirmed:  # the agent has said so before the end
+                    values = {"status": "delivered", "reason": None, "text": row.text[:EXCERPT]}
+                values["changed_at"] = now
                 await repository.change_prompt(row.id, "delivering", values)
-            for row in await repository.prompts_in("delivered", now - CONFIRM):
+            for row in await repository.prompts_in("delivered", now - CONFIRM, unconfirmed=True):
                 await repository.change_prompt(row.id, "delivered", {"reason": NOT_CONFIRMED})
 
     async def _claim(self, session_id: UUID) -> AgentPromptRow | None:

@@ -40,8 +40,10 @@ from craftastic.agent_runs._states import (
     asked,
     begun,
     clean,
-    described,
     is_answering,
+    is_subagents,
+    one_line,
+    said_of,
     state_of,
     subagent_of,
     tool_of,
@@ -79,7 +81,8 @@ class Reports:
             if run is None or event.seq <= run.last_seq:
                 return
             run.last_seq = event.seq
-            run.launched_at = run.launched_at or self.book.clock.now()
+            if event.name != MISSING:  # else it is still to be started, once it is there
+                run.launched_at = run.launched_at or self.book.clock.now()
             closed = await self._close_answered(tx, run, event, words, environment_id)
             state = await self._moved(tx, run, event, payload, words)
         for row in closed:
@@ -197,11 +200,16 @@ class Reports:
     ) -> AgentState:
         repository = AgentRunRepository(tx)
         before = state_of_row(run)
-        waits = first_waiting(await repository.waiting(run.session_id))
+        waiting = await repository.waiting(run.session_id)
+        says = state_of(event.name, tool_of(payload, words), words)
+        if says in READY:  # a limit that waits is no dialog, and its answer begins no turn
+            waiting = [row for row in waiting if row.kind == Kind.PERMISSION.value]
+        waits = first_waiting(waiting)
         after = apply(before, event.name, payload, words, self.book.clock.now(), waits=waits)
-        if after.state is AgentState.WORKING:
-            if before.state not in BUSY:
-                run.limit_denied = False  # somebody has given it something new to do
+        works = says is AgentState.WORKING and not is_subagents(payload)
+        if after.state is AgentState.WORKING and before.state not in BUSY:
+            run.limit_denied = False  # somebody has given it something new to do
+        if works or after.state is AgentState.WORKING:
             await confirm(repository, run, payload.get("prompt"), self.book.clock.now())
         await self.book.put(tx, run, after)
         return after.state
@@ -216,11 +224,11 @@ class Reports:
         found = {key: value for key, value in payload.items() if key in kept}
         message: object = payload.get(hooks.message) if hooks.message else None
         if hooks.message and isinstance(message, str) and message:
-            text = await self.book.masked(owner, environment_id, clean(message, MAX_MESSAGE * 8))
+            text = await self.book.masked(owner, environment_id, message[: MAX_MESSAGE * 8])
             found[hooks.message] = text
         if hooks.input and payload.get(hooks.input) is not None:
-            line = described("", payload, words)
-            found[hooks.input] = await self.book.masked(owner, environment_id, line)
+            said = said_of(payload, words)
+            found[hooks.input] = await self.book.masked(owner, environment_id, said)
         return found
 
     async def _told(
@@ -232,7 +240,8 @@ class Reports:
         environment_id: UUID,
     ) -> tuple[str, str]:
         """Return what a request is about in one line, and in full, without secrets."""
-        line = described(tool, payload, words)
-        masked = await self.book.masked(owner, environment_id, line)
+        # As it came: where blanks and controls are gone, a secret would not be found any more.
+        said = await self.book.masked(owner, environment_id, said_of(payload, words))
+        line = one_line(tool, said)
         text = await self.book.masked(owner, environment_id, told_input(payload, words))
-        return clean(masked, MAX_WAITS_FOR) or SOMETHING, clean(text, MAX_INPUT)
+        return clean(line, MAX_WAITS_FOR) or SOMETHING, clean(text, MAX_INPUT)

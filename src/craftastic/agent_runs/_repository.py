@@ -24,6 +24,7 @@ from sqlalchemy import (
     and_,
     column,
     delete,
+    exists,
     func,
     or_,
     select,
@@ -52,6 +53,7 @@ SESSIONS = table(
     column("name", String()),
     column("tmux_name", String()),
     column("status", String()),
+    column("agent_state", String()),
     column("deleted", Boolean()),
     column("updated_at", UtcDateTime()),
 )
@@ -192,6 +194,12 @@ class AgentRunRepository:
             .with_for_update(key_share=True)
         )
 
+    async def shown_state(self, session_id: UUID) -> str | None:
+        """Return the state that a session shows of its agent; ended with the session."""
+        return await self.tx.scalar(
+            select(SESSIONS.c.agent_state).where(SESSIONS.c.id == session_id)
+        )
+
     async def find(self, session_id: UUID) -> AgentRunRow | None:
         """Return a session's run as it is now, also when it was read before."""
         return await self.tx.scalar(
@@ -226,12 +234,17 @@ class AgentRunRepository:
         return None if row is None else (row[0], row[1])
 
     async def list_open(self) -> list[OpenRun]:
-        """List the runs that were not ended."""
+        """List the runs that were not ended, and those of dead sessions that have tokens left."""
         lives = (SESSIONS.c.status != "dead") & SESSIONS.c.deleted.is_(False)
         found = await self.tx.execute(
             select(AgentRunRow, SESSIONS.c.environment_id, SESSIONS.c.tmux_name, lives)
             .join(SESSIONS, SESSIONS.c.id == AgentRunRow.session_id)
-            .where(AgentRunRow.ended_at.is_(None))
+            .where(
+                or_(
+                    AgentRunRow.ended_at.is_(None),
+                    exists().where(AgentRunTokenRow.session_id == AgentRunRow.session_id) & ~lives,
+                )
+            )
             .order_by(AgentRunRow.session_id)
         )
         return [OpenRun(run, where, name, bool(lives)) for run, where, name, lives in found]
@@ -262,9 +275,12 @@ class AgentRunRepository:
 
     # ---- tokens -------------------------------------------------------------------------------
 
-    async def add_token(self, session_id: UUID, token_hash: str, nonce: str, now: datetime) -> None:
-        held = await self._tokens(session_id)
-        for old in held[: max(0, len(held) - MOST_TOKENS_OF_A_RUN + 1)]:
+    async def add_token(
+        self, session_id: UUID, token_hash: str, nonce: str, now: datetime, *, keep: str
+    ) -> None:
+        """Add a start's token; of older ones the oldest go, but never that of the start `keep`."""
+        held = [one for one in await self._tokens(session_id) if one.nonce != keep]
+        for old in held[: max(0, len(held) - MOST_TOKENS_OF_A_RUN + 2)]:
             await self.tx.delete(old)
         self.tx.add(
             AgentRunTokenRow(
@@ -462,17 +478,21 @@ class AgentRunRepository:
         )
         return cast("CursorResult[Any]", done).rowcount > 0
 
-    async def prompts_in(self, status: str, before: datetime) -> list[AgentPromptRow]:
-        """List the prompts, of all sessions, that have had a status since before a moment."""
-        found = await self.tx.scalars(
-            select(AgentPromptRow).where(
-                AgentPromptRow.status == status,
-                AgentPromptRow.confirmed.is_(False),
-                AgentPromptRow.changed_at < before,
-                AgentPromptRow.reason.is_(None),
-            )
+    async def prompts_in(
+        self, status: str, before: datetime, *, unconfirmed: bool = False
+    ) -> list[AgentPromptRow]:
+        """List the prompts, of all sessions, that have had a status since before a moment.
+
+        With `unconfirmed` only those of which nothing is known that would say more.
+        """
+        statement = select(AgentPromptRow).where(
+            AgentPromptRow.status == status, AgentPromptRow.changed_at < before
         )
-        return list(found)
+        if unconfirmed:
+            statement = statement.where(
+                AgentPromptRow.confirmed.is_(False), AgentPromptRow.reason.is_(None)
+            )
+        return list(await self.tx.scalars(statement))
 
     async def remove_queued(self, session_id: UUID, prompt_id: UUID) -> bool:
         return await self._delete(

@@ -59,12 +59,9 @@ class Starts:
                     allowed_tokens=self.token_limit,
                 )
                 put_state(run, begun(now))
-            elif (
-                AgentState(run.state) in OVER
-                or session.agent is None
-                or (session.agent.state in OVER)
-            ):
+            elif AgentState(run.state) in OVER or await self._is_over(repository, session):
                 fresh = True
+                await repository.forget_tokens(session.id)
                 waiting = await repository.waiting(session.id)
                 await self.approvals.close(tx, waiting, ApprovalStatus.ENDED, environment_id)
             run.agent_id, run.type = agent.id, agent.type
@@ -77,10 +74,18 @@ class Starts:
                 run.ended_at = None
                 put_state(run, begun(now, conversation=run.conversation))
             await repository.save(run)
-            await repository.add_token(session.id, digest(token), nonce, now)
+            await repository.add_token(session.id, digest(token), nonce, now, keep=run.nonce)
             if fresh:
                 await self.book.show(tx, run)
         return Start(token, nonce, run.launched_at is not None, run.conversation)
+
+    async def _is_over(self, repository: AgentRunRepository, session: Session) -> bool:
+        """Tell whether an agent has ended with its session, of which its run may not know yet.
+
+        `session` was read before: somebody else may have begun a start since.
+        """
+        shown = await repository.shown_state(session.id)
+        return shown is None or AgentState(shown) in OVER
 
     async def not_launched(self, session_id: UUID, nonce: str, reason: str) -> None:
         """Record that a start has failed; `reason` is shown to the owner."""

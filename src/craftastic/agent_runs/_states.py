@@ -306,13 +306,20 @@ def tool_of(payload: Mapping[str, Any], words: StateWords) -> str:
 
 def described(tool: str, payload: Mapping[str, Any], words: StateWords) -> str:
     """Say in one line what a request is about; still to be cut, "" where nothing is said."""
+    return one_line(tool, said_of(payload, words))
+
+
+def said_of(payload: Mapping[str, Any], words: StateWords) -> str:
+    """Return what says most of a tool's input, as it came; "" where nothing does."""
     given: object = payload.get(words.hooks.input) if words.hooks.input else None
-    said = ""
     if isinstance(given, Mapping):
         fields = cast("Mapping[object, object]", given)
-        said = next((str(fields[key]) for key in TOLD if isinstance(fields.get(key), str)), "")
-    elif isinstance(given, str):
-        said = given
+        return next((str(fields[key]) for key in TOLD if isinstance(fields.get(key), str)), "")
+    return given if isinstance(given, str) else ""
+
+
+def one_line(tool: str, said: str) -> str:
+    """Put a tool and what it is to be given into one line; still to be cut."""
     return " ".join(clean(": ".join(one for one in (tool, said) if one), MAX_SAID).split())
 
 

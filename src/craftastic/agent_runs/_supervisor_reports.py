@@ -136,7 +136,9 @@ class Reports:
                 return
             self.seq += 1
             said = {"nonce": self.nonce, "seq": self.seq, "event": name, "payload": payload}
-            body = json.dumps({**said, "at": time.time()}).encode()
+            # The gateway takes whole characters only, and texts as long as a hook's line can be.
+            text = json.dumps({**said, "at": time.time()}, ensure_ascii=False)
+            body = text.encode(errors="replace")
             self.queue.append(Event(name, body, ask))
             self.bytes += len(body)
             while len(self.queue) > MAX_EVENTS or self.bytes > MAX_QUEUE_BYTES:

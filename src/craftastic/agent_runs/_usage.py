@@ -10,7 +10,7 @@ from craftastic.agent_runs._approvals import Approvals, Kind, first_waiting, new
 from craftastic.agent_runs._book import Book, tell
 from craftastic.agent_runs._model import Usage
 from craftastic.agent_runs._repository import AgentRunRepository, AgentRunRow, state_of_row
-from craftastic.agent_runs._states import asked
+from craftastic.agent_runs._states import OVER, READY, AgentState, asked
 from craftastic.errors import CraftasticError, RateLimited
 from craftastic.metrics import Metrics
 
@@ -136,7 +136,8 @@ class Counters:
             row.input = row.waits_for
             await repository.add_approval(row)
             waits = first_waiting([*waiting, row]) or row.waits_for
-            await self.book.put(tx, run, asked(state_of_row(run), waits, now, reported=False))
+            if AgentState(run.state) not in READY | OVER:  # else it is a call beside its turns
+                await self.book.put(tx, run, asked(state_of_row(run), waits, now, reported=False))
             tell(tx, run.owner_id, row.id, environment_id, session_id)
             return row.id
 

@@ -1,5 +1,6 @@
 """What an agent's session starts with: its manifest, filled in for one session."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ WAITS = frozenset({"idle", "done", "error"})
 """States in which an agent waits for its next prompt."""
 
 NOTHING_TO_START = "true"
+LIKE_A_COMMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -174,6 +176,15 @@ def memory_of(session_id: UUID) -> str:
     return f"{MEMORY}/craftastic-{session_id}"
 
 
+def as_text(prompt: str) -> str:
+    """Return a prompt that no command line takes for an option or for a command of its own.
+
+    It is one argument: `- a list` would be refused, `--dangerously-skip-permissions` obeyed, and
+    `doctor` run. A blank before it makes it plain text everywhere.
+    """
+    return f" {prompt}" if prompt.startswith("-") or LIKE_A_COMMAND.fullmatch(prompt) else prompt
+
+
 def _wants_model(kind: CredentialKind) -> bool:
     return any("{model}" in word for word in (*kind.argv, *kind.env.values()))
 
@@ -230,7 +241,7 @@ class Plan:
         return {
             "home": home,
             "worktree": self.directory,
-            "prompt": self.session.prompt or "",
+            "prompt": as_text(self.session.prompt or ""),
             "conversation": self.start.conversation or "{conversation}",
             "gateway": f"{self.gateway}/model",
             "token": self.start.token,

@@ -4,7 +4,6 @@ import hmac
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from craftastic.agent_runs._approvals import (
     Kind,
 )
 from craftastic.agent_runs._book import Bells, Book, Environments, Sessions
-from craftastic.agent_runs._facts import Facts
+from craftastic.agent_runs._facts import LEAVING, Facts
 from craftastic.agent_runs._model import Asked, GatewayRun, ModelCredential, RunEvent, Usage
 from craftastic.agent_runs._prompts import (
     MAX_TEXT,
@@ -96,9 +95,6 @@ __all__ = [
 
 MOST_DELIVERIES_AT_ONCE = 8
 MOST_WOKEN = 1000
-LEAVING_S = 15.0
-"""How long after its session's end a supervisor may still hand in a renewed login."""
-
 MOST_RENEWALS = 10
 RENEWALS_S = 600.0
 """A session's logins are taken back so often in so many seconds; they last for an hour or more."""
@@ -248,7 +244,7 @@ class AgentRunService:
         async with self.database.read() as tx:
             repository = AgentRunRepository(tx)
             if leaving:
-                since = self.clock.now() - timedelta(seconds=LEAVING_S)
+                since = self.clock.now() - LEAVING
                 found = await repository.find_leaving(session_id, since)
             else:
                 found = await repository.find_living(session_id)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import structlog
+
 from craftastic.accounts.service import UserId
 from craftastic.agent_runs.launching import home_of
 from craftastic.agents.service import Agent
@@ -18,6 +20,8 @@ from craftastic.sessions.service import (
     SessionType,
     WithAgent,
 )
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 MAX_LOGIN_BYTES = 64 << 10
 READ_S = 15.0
@@ -63,15 +67,31 @@ class SessionSetupDesk:
 
         What the sandbox says is bounded, and is no text where it is not UTF-8.
         """
-        for session in await self.sessions.of_agent(owner, agent.id):
-            if session.name != setup_name(agent):
-                continue
-            _, environment = await self.sessions.get_owned(owner, session.id)
+        for session, environment in await self._set_ups(owner, agent):
             for path in paths:
                 text = await self._read(environment, session, path)
                 if text is not None:
                     return path, text
         return None
+
+    async def forget_login(self, owner: UserId, agent: Agent, path: str) -> None:
+        """Remove a login file from the set-up's homes: what is stored need not lie there too."""
+        for session, environment in await self._set_ups(owner, agent):
+            runtime = self.runtimes.get(environment.sandbox.runtime)
+            if runtime is None:
+                continue
+            words = ["rm", "-f", "--", f"{home_of(session.id)}/{path}"]
+            try:
+                await runtime.run(environment.sandbox, words, timeout_s=READ_S)
+            except CraftasticError as error:
+                log.info("a login file is left", session=str(session.id), reason=error.message)
+
+    async def _set_ups(self, owner: UserId, agent: Agent) -> list[tuple[Session, Environment]]:
+        name = setup_name(agent)
+        sessions = await self.sessions.of_agent(owner, agent.id)
+        return [
+            await self.sessions.get_owned(owner, one.id) for one in sessions if one.name == name
+        ]
 
     async def _read(self, environment: Environment, session: Session, path: str) -> str | None:
         runtime = self.runtimes.get(environment.sandbox.runtime)

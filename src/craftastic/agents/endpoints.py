@@ -38,8 +38,8 @@ WHO_CAN_READ = {
     " what the agent sends to its model.",
     Delivery.FILE: "While the agent runs, its login file is in the memory of the sandbox: every"
     " program there can read it.",
-    Delivery.ENV: "While the agent runs, the key is a variable of its process: every program in"
-    " the sandbox can read it.",
+    Delivery.ENV: "The key is a variable of the agent's process, and of the shell that goes on"
+    " after it: every program in the sandbox can read it.",
 }
 
 

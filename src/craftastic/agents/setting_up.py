@@ -75,6 +75,10 @@ class SetupDesk(Protocol):
         """
         ...
 
+    async def forget_login(self, owner: UserId, agent: Agent, path: str) -> None:
+        """Remove a login file that was taken over from the set-up's home, where that can be."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class AgentSetupService:
@@ -121,7 +125,9 @@ class AgentSetupService:
         kind = kinds[path]
         if kind.format == "json" and not is_json_object(text):
             raise LoginFileBroken("Invalid JSON in credentials file", details=f"It is {path}.")
-        return Ingested(await self._store(owner, agent_id, NewCredential(kind.type, text)), path)
+        stored = await self._store(owner, agent_id, NewCredential(kind.type, text))
+        await self.desk.forget_login(owner, agent, path)
+        return Ingested(stored, path)
 
     async def _store(self, owner: UserId, agent_id: UUID, given: NewCredential) -> Agent:
         return await self.agents.update(owner, agent_id, AgentChanges(credential=given))

@@ -150,6 +150,8 @@ def agent_list(as_json: Json = False, quiet: Quiet = False) -> None:
     from craftastic.cli.output import show_ids, show_json, show_table
 
     async def work(remote: Any) -> None:
+        from craftastic.cli.agent_names import own_agents
+
         found = await own_agents(remote)
         if as_json:
             show_json(found)
@@ -186,6 +188,8 @@ def agent_remove(
     from craftastic.cli.remote import segment
 
     async def work(remote: Any) -> None:
+        from craftastic.cli.agent_names import meant_agent, own_agents
+
         known = await own_agents(remote)
         for agent in [meant_agent(known, one) for one in names]:
             confirm(f"Delete the agent {agent['name']}", yes=yes)
@@ -202,6 +206,8 @@ def agent_test(name: Named, as_json: Json = False) -> None:
     from craftastic.cli.remote import segment
 
     async def work(remote: Any) -> None:
+        from craftastic.cli.agent_names import meant_agent, own_agents
+
         agent = meant_agent(await own_agents(remote), name)
         found = await remote.post(f"{PATH}/{segment(agent['id'])}/test")
         if as_json:
@@ -264,27 +270,6 @@ def agent_run(  # noqa: PLR0913, PLR0917 - one parameter for each option of the 
             await attach_terminal(remote, place.session, place.environment, detach_keys=detach_keys)
 
     with_remote(work)
-
-
-async def own_agents(remote: Any) -> list[dict[str, Any]]:
-    """Return the agents of whoever is signed in, as the API lists them."""
-    from craftastic.cli.remote import segment
-
-    me = (await remote.get("/api/auth/me"))["data"]["user"]
-    return (await remote.get(f"{PATH}/user/{segment(me['id'])}"))["agents"]
-
-
-def meant_agent(known: list[dict[str, Any]], text: str) -> dict[str, Any]:
-    """Return the agent that a text means.
-
-    Raises:
-        NotFound: There is none.
-        InvalidInput: Several fit.
-    """
-    from craftastic.cli.names import meant
-
-    absent = f"There is no agent {text}; `craftastic agent ls` lists them."
-    return meant(known, text, lambda one: one["name"] == text, absent)
 
 
 def _where(kind: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from craftastic.cli.agent_commands import meant_agent, own_agents
+from craftastic.cli.agent_names import meant_agent, own_agents
 from craftastic.cli.names import Row, load_names
 from craftastic.cli.output import choose, interactive, printable
 from craftastic.cli.progress import Checklist, checklist

@@ -36,3 +36,22 @@ def test_many_sessions_do_not_pile_up(clock: FakeClock) -> None:
         clock.advance(2 * EACH_S)
 
     assert len(pace._paid_at) <= MANY_SESSIONS + 1
+
+
+def test_a_flood_that_has_ended_is_forgotten_within_two_minutes(clock: FakeClock) -> None:
+    pace, session_id = Pace(clock), uuid4()
+    for _ in range(100_000):
+        pace.wait_s(session_id)
+
+    clock.advance(120)
+
+    assert pace.wait_s(session_id) == 0.0
+
+
+def test_a_large_report_counts_for_many(clock: FakeClock) -> None:
+    pace, session_id = Pace(clock), uuid4()
+
+    waits = [pace.wait_s(session_id, 512 << 10) for _ in range(8)]
+
+    assert waits[:6] == [0.0] * 6
+    assert waits[6:] == pytest.approx([31 * EACH_S, 64 * EACH_S])
