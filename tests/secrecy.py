@@ -56,6 +56,9 @@ NO_SECRET = re.compile(
 """Origins go through the same function as tokens; some tests try addresses as passwords, and take
 users' ids for their tokens."""
 
+OWN_NAME = re.compile(rb"(?:^|(?<=\0))PYTEST_CURRENT_TEST=[^\0]*")
+"""Children inherit the name of the test that runs, with its parameters."""
+
 SHAPES = {
     "a token of the form of a JWT": re.compile(
         rb"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}"
@@ -239,7 +242,8 @@ class Gate:
                 program = Path(entry.path, "cmdline").read_bytes()
                 seen["cmdline"][program] = None
                 name = program.partition(b"\0")[0].rpartition(b"/")[2]
-                seen["environ"][name + b"\0" + Path(entry.path, "environ").read_bytes()] = None
+                found = OWN_NAME.sub(b"", Path(entry.path, "environ").read_bytes())
+                seen["environ"][name + b"\0" + found] = None
         for place, kind in ((Place.ARGUMENTS, "cmdline"), (Place.ENVIRONMENT, "environ")):
             contents = seen[kind]
             if before := self.evidence.get(f"/proc/*/{kind}"):
@@ -265,6 +269,8 @@ class Gate:
         words = [argv] if isinstance(argv, str | bytes | os.PathLike) else list(argv)
         own = os.environ  # noqa: TID251 - what a child inherits
         pairs = (own if environment is None else environment).items()
+        # The test's own name, with its parameters, is no work of the product.
+        pairs = [(name, value) for name, value in pairs if name != "PYTEST_CURRENT_TEST"]
         program = os.fsdecode(words[0]) if words else ""
         name = f"a started {Path(program).name}"
         line = b"\0".join(map(os.fsencode, words))

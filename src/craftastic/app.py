@@ -79,6 +79,7 @@ Step = Callable[[], Awaitable[None]]
 MakeRuntimes = Callable[[Settings, str], Awaitable[Runtimes]]
 
 PREPARE_RETRY_S = 15.0
+AGENT_TOOLS_RETRY_S = 900.0
 FORGET_INTERVAL_S = 3600.0
 EVENTS_INTERVAL_S = 600.0
 GITHUB_INTERVAL_S = 60.0
@@ -480,15 +481,19 @@ async def _prepare(runtimes: Runtimes, runtime: Runtime, settings: Settings) -> 
 
 async def _install_agent_tools(runtime: Runtime) -> None:
     """Install the agents' command lines; everything else works without them."""
-    try:
-        await install_agent_tools(runtime)
-    except CraftasticError as error:
-        log.warning(
-            "agents' command lines are not installed",
-            runtime=runtime.name,
-            reason=error.message,
-            way_on=error.details,
-        )
+    while True:
+        try:
+            await install_agent_tools(runtime)
+        except CraftasticError as error:
+            log.warning(
+                "agents' command lines are not installed",
+                runtime=runtime.name,
+                reason=error.message,
+                way_on=error.details,
+            )
+            await anyio.sleep(AGENT_TOOLS_RETRY_S)
+        else:
+            return
 
 
 def _forget_expired(accounts: AccountService, personal: AccessTokenService) -> Step:

@@ -141,7 +141,7 @@ def grandchild():
     process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE)
     process.stdin.write(SECRET.encode() + b"\\n")
     process.stdin.flush()
-    while "sleep" not in Path(f"/proc/{process.pid}/cmdline").read_text():
+    while not Path(f"/proc/{process.pid}/cmdline").read_text().startswith("sleep"):
         pass
     yield
     process.kill()

@@ -181,7 +181,13 @@ async def tools_are_there(server: Server, runtime: str) -> None:
     if runtime != "local":
         return
     current = server.data_dir / "tools" / "agents" / "current"
-    await until(current.is_dir, f"agents are installed at {TOOLS_DIR}", timeout_s=INSTALL_S)
+
+    def settled() -> bool:
+        log = server.log.read_bytes()
+        assert b"command lines are not installed" not in log, log[-3000:].decode(errors="replace")
+        return current.is_dir()
+
+    await until(settled, f"agents are installed at {TOOLS_DIR}", timeout_s=INSTALL_S, every_s=0.5)
     keep_tools(server.data_dir)
 
 

@@ -44,6 +44,8 @@ LOWEST_NODE: Final = 22
 
 INSTALL_S: Final = 900.0
 MAX_SAID: Final = 400
+AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+"""Where Debian and others keep the authorities that the host trusts: update-ca-certificates(8)."""
 
 log = structlog.get_logger(__name__)
 
@@ -237,4 +239,6 @@ def _environment(folder: Path) -> dict[str, str]:
         "npm_config_registry", "HOME",
     )  # fmt: skip
     kept = {name: os.environ[name] for name in wanted if name in os.environ}  # noqa: TID251 - for npm
+    if AUTHORITIES.is_file():  # whom the host trusts, npm shall: some networks inspect what passes
+        kept.setdefault("NODE_EXTRA_CA_CERTS", str(AUTHORITIES))
     return {"HOME": str(folder), **kept}
