@@ -197,6 +197,7 @@ class AgentTools:
 
     def _finish(self, making: Path, version: str) -> None:
         _remove(making / ".npm")
+        _open_to_all(making)
         try:
             making.rename(self.folder / version)
         except OSError:
@@ -224,6 +225,16 @@ class AgentTools:
                 continue
             if not one.name.startswith(".new-") or one.stat().st_mtime < oldest:
                 _remove(one)
+
+
+def _open_to_all(root: Path) -> None:
+    """Let sandboxes' users read and run what was made under the server's own umask."""
+    for folder, _, names in os.walk(root):
+        Path(folder).chmod(0o755)
+        for name in names:
+            path = Path(folder) / name
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
 
 
 def _remove(path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is installed for agents: pinned, chosen, and swapped in one step."""
 
 import json
+import os
 import stat
 import tomllib
 from pathlib import Path
@@ -85,6 +86,22 @@ async def test_what_is_chosen_appears_where_sandboxes_look(tmp_path: Path) -> No
     assert sorted(one.name for one in tools.folder.iterdir()) == sorted(
         ["bin", "current", tools.version]
     )
+
+
+@pytest.mark.usefixtures("npm")
+async def test_every_sandbox_can_run_them_whatever_the_servers_umask_is(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        tools = AgentTools(tmp_path / "tools" / "agents", ("codex",))
+        await tools.ensure()
+    finally:
+        os.umask(before)
+
+    made = [one for one in tools.folder.rglob("*") if not one.is_symlink()]
+    assert made
+    for one in made:
+        wanted = 0o005 if one.is_dir() or one.parent.name == "bin" else 0o004
+        assert one.stat().st_mode & wanted == wanted, one
 
 
 @pytest.mark.usefixtures("npm")
