@@ -237,7 +237,7 @@ async def test_an_image_is_built_once_and_again_when_its_recipe_changes(
 
     monkeypatch.setattr(
         "craftastic.runtimes._docker_image.sources",
-        lambda: {
+        lambda _agents: {
             "Dockerfile": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY ca/ /ca/\nRUN true\n",
             "node-requirements.txt": b"",
         },
@@ -266,7 +266,7 @@ async def test_a_build_that_fails_says_why(
     builder = ImageBuilder(engine, f"craftastic-sandbox:test-{uuid4().hex[:8]}", None, None)
     monkeypatch.setattr(
         "craftastic.runtimes._docker_image.sources",
-        lambda: {
+        lambda _agents: {
             "Dockerfile": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo the-reason && false\n",
             "node-requirements.txt": b"",
         },
@@ -364,7 +364,7 @@ def no_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr("craftastic.runtimes._docker_image.REGISTRY_BASE", "127.0.0.1:1/none:1")
     monkeypatch.setattr(
         "craftastic.runtimes._docker_image.sources",
-        lambda: {
+        lambda _agents: {
             "Dockerfile": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY ca/ /ca/\n",
             "node-requirements.txt": b"",
         },
