@@ -198,11 +198,18 @@ class Gate:
             (self.of_servers if of_a_server else self.known).setdefault(value, kind)
 
     def allow(
-        self, place: Place, *, because: str, value: str | None = None, kind: str | None = None
+        self,
+        place: Place,
+        *,
+        because: str,
+        value: str | None = None,
+        kind: str | None = None,
+        always: bool = True,
     ) -> None:
+        """Allow a secret in a place; with `always` off it may be over before anybody looks."""
         if value is None and kind is None:
             raise ValueError("an allowance is for a value, or for a kind of secret")
-        self.allowances.append(Allowance(place, because, value, kind))
+        self.allowances.append(Allowance(place, because, value, kind, used=not always))
 
     # ---- where it may be --------------------------------------------------------------------
 
