@@ -59,6 +59,11 @@ users' ids for their tokens."""
 OWN_NAME = re.compile(rb"(?:^|(?<=\0))PYTEST_CURRENT_TEST=[^\0]*")
 """Children inherit the name of the test that runs, with its parameters."""
 
+VARIABLES = "what is stored for variable"
+"""Users' variables are stored to be in the environment of their shells; the tests of variables say
+which shells these are.
+"""
+
 SHAPES = {
     "a token of the form of a JWT": re.compile(
         rb"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}"
@@ -320,7 +325,8 @@ class Gate:
         covering = [one for one in self.allowances if one.covers(evidence.place, kind, value)]
         for one in covering:
             one.used = True
-        if not covering:
+        meant = evidence.place is Place.ENVIRONMENT and kind.startswith(VARIABLES)
+        if not covering and not meant:
             around = self._around(evidence.content, form, known)
             where = f"{evidence.name}{evidence.part(form)}"
             self.finds[f"{kind} is in the {evidence.place} ({where}): {around}"] = None
