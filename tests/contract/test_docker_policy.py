@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -225,6 +225,15 @@ async def test_a_second_server_does_not_shut_the_firsts_gateway(docker: Bench) -
     assert {str(docker.settings.gateway_port), str(other)} <= ports
 
 
+def recipe_of(files: dict[str, bytes]) -> Callable[[Sequence[str]], dict[str, bytes]]:
+    """Return a stand-in of the image's recipe, whatever agents are wanted."""
+
+    def sources(agents: Sequence[str] = ()) -> dict[str, bytes]:
+        return files
+
+    return sources
+
+
 async def test_an_image_is_built_once_and_again_when_its_recipe_changes(
     docker: Bench, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,10 +246,12 @@ async def test_an_image_is_built_once_and_again_when_its_recipe_changes(
 
     monkeypatch.setattr(
         "craftastic.runtimes._docker_image.sources",
-        lambda _agents: {
-            "Dockerfile": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY ca/ /ca/\nRUN true\n",
-            "node-requirements.txt": b"",
-        },
+        recipe_of(
+            {
+                "Dockerfile": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY ca/ /ca/\nRUN true\n",
+                "node-requirements.txt": b"",
+            }
+        ),
     )
     try:
         first = await builder.ensure(report)
@@ -266,10 +277,12 @@ async def test_a_build_that_fails_says_why(
     builder = ImageBuilder(engine, f"craftastic-sandbox:test-{uuid4().hex[:8]}", None, None)
     monkeypatch.setattr(
         "craftastic.runtimes._docker_image.sources",
-        lambda _agents: {
-            "Dockerfile": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo the-reason && false\n",
-            "node-requirements.txt": b"",
-        },
+        recipe_of(
+            {
+                "Dockerfile": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN echo the-reason && false\n",
+                "node-requirements.txt": b"",
+            }
+        ),
     )
 
     async def report(_: Progress) -> None:
@@ -364,10 +377,12 @@ def no_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr("craftastic.runtimes._docker_image.REGISTRY_BASE", "127.0.0.1:1/none:1")
     monkeypatch.setattr(
         "craftastic.runtimes._docker_image.sources",
-        lambda _agents: {
-            "Dockerfile": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY ca/ /ca/\n",
-            "node-requirements.txt": b"",
-        },
+        recipe_of(
+            {
+                "Dockerfile": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY ca/ /ca/\n",
+                "node-requirements.txt": b"",
+            }
+        ),
     )
     tool = tmp_path / "bin" / "mmdebstrap"
     tool.parent.mkdir()
