@@ -26,6 +26,7 @@ from craftastic.sessions.service import (
     TooManySessions,
     WithAgent,
 )
+from craftastic.tmux.service import TmuxService
 from craftastic.worktrees.service import RepositoryCorrupt, worktree_path
 from tests.fakes.clock import FakeClock
 from tests.fakes.git_http_server import GitHttpServer
@@ -597,13 +598,18 @@ async def test_viewers_and_activity_are_recorded(shop: Workshop, plain: Environm
     await shop.sessions.viewers_changed(made.id, 1)
     await shop.sessions.forget_viewers()
     forgotten = await now()
-    await shop.sessions.ended(made.id)
+    await shop.sessions.ended(made.id, plain.sandbox)
+    late = await now()
+    await TmuxService({"memory": shop.runtime}, 1000).kill(plain.sandbox, made.tmux_name)
+    await shop.sessions.ended(made.id, plain.sandbox)
     await shop.sessions.viewers_changed(made.id, 0)
     dead = await now()
 
     assert active.status is SessionStatus.ACTIVE
     assert touched.last_activity == shop.clock.now()
     assert inactive.status is forgotten.status is SessionStatus.INACTIVE
+    # A late word of a terminal before is not believed while there is one.
+    assert late.status is SessionStatus.INACTIVE
     assert dead.status is SessionStatus.DEAD
 
 

@@ -76,7 +76,7 @@ class Sessions:
     async def viewers_changed(self, session_id: UUID, viewers: int) -> None:
         self.viewers.append(viewers)
 
-    async def ended(self, session_id: UUID) -> None:
+    async def ended(self, session_id: UUID, _sandbox: SandboxRef) -> None:
         self.sessions[session_id] = replace(self.sessions[session_id], status="dead")
 
     async def touch(self, session_ids: Sequence[UUID]) -> None: ...

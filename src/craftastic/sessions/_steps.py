@@ -154,6 +154,26 @@ class Steps:
                     session.id, TMUX_GONE, self.clock.now(), seen=session.updated_at
                 )
 
+    async def ended(self, session_id: UUID, sandbox: SandboxRef) -> None:
+        """Record that a session's tmux session is gone, unless there is a new one by now.
+
+        A late word of the old one must not end a session that was brought back meanwhile.
+        """
+        async with self.database.read() as tx:
+            session = await SessionRepository(tx).find(session_id)
+        if session is None or not session.ready or session.status is SessionStatus.DEAD:
+            return
+        try:
+            names = await self.tmux.names(sandbox)
+        except SandboxGone:
+            names = set[str]()
+        if session.tmux_name in names:
+            return
+        async with self.database.begin() as tx:
+            await SessionRepository(tx).end(
+                session_id, TMUX_GONE, self.clock.now(), seen=session.updated_at
+            )
+
     async def _finish_create(self, session: Session, environment: Environment) -> None:
         try:
             await self.make(session, environment, reread=True)

@@ -24,7 +24,7 @@ from craftastic.environments.service import (
     check_name,
 )
 from craftastic.errors import CraftasticError, InvalidInput, NotFound
-from craftastic.runtimes.base import SandboxGone
+from craftastic.runtimes.base import SandboxGone, SandboxRef
 from craftastic.sessions._answers import Deletion, LiveStatus
 from craftastic.sessions._availability import (
     Availability,
@@ -366,10 +366,9 @@ class SessionService:
         async with self.database.begin() as tx:
             await SessionRepository(tx).set_status(session_id, status, self.clock.now())
 
-    async def ended(self, session_id: UUID) -> None:
-        """Record that a session's tmux session is gone."""
-        async with self.database.begin() as tx:
-            await SessionRepository(tx).end(session_id, TMUX_GONE, self.clock.now())
+    async def ended(self, session_id: UUID, sandbox: SandboxRef) -> None:
+        """Record that a session's tmux session is gone, unless there is a new one by now."""
+        await self._steps.ended(session_id, sandbox)
 
     async def agent_changed(
         self, session_id: UUID, status: AgentStatus, tx: Transaction | None = None

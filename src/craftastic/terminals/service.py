@@ -73,7 +73,7 @@ class Sessions(Protocol):
     ) -> tuple[AttachedSession, HasSandbox]: ...
     async def revive(self, owner: UserId, session_id: UUID) -> object: ...
     async def viewers_changed(self, session_id: UUID, viewers: int) -> None: ...
-    async def ended(self, session_id: UUID) -> None: ...
+    async def ended(self, session_id: UUID, sandbox: SandboxRef) -> None: ...
     async def touch(self, session_ids: Sequence[UUID]) -> None: ...
 
 
@@ -360,7 +360,7 @@ class TerminalService:
         source = _Pane(self.runtimes[sandbox.runtime], self.tmux, sandbox, session.tmux_name)
         entry = _Entry(self._hub(source, lease))
         self._state.entries[session.id] = entry
-        tasks.start_soon(self._keep, session.id, entry)
+        tasks.start_soon(self._keep, session.id, sandbox, entry)
         with anyio.move_on_after(READY_S):
             await entry.hub.ready.wait()
             return entry
@@ -371,7 +371,7 @@ class TerminalService:
     def _hub(self, source: _Pane, lease: PipeLease) -> Hub:
         return Hub(source, lease, self.clock, history_lines=self.settings.terminal_history_lines)
 
-    async def _keep(self, session_id: UUID, entry: _Entry) -> None:
+    async def _keep(self, session_id: UUID, sandbox: SandboxRef, entry: _Entry) -> None:
         """Run a hub until it ends, or nobody has watched it for a while."""
         hub = entry.hub
         try:
@@ -386,7 +386,7 @@ class TerminalService:
                 with anyio.CancelScope(shield=True):
                     await self.leases.give_back(session_id)
         if hub.ended.exited:
-            await self._quietly(self.sessions.ended(session_id))
+            await self._quietly(self.sessions.ended(session_id, sandbox))
 
     async def _run(self, tasks: TaskGroup, hub: Hub) -> None:
         await hub.run()
