@@ -8,11 +8,13 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import sqlalchemy
-from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator, event
+from sqlalchemy import DateTime, Dialect, Double, MetaData, TypeDecorator, event
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.sql.functions import FunctionElement
 
 from craftastic.errors import Unavailable
 
@@ -48,6 +50,23 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class DatabaseNow(FunctionElement[float]):
+    """Seconds since 1970 by the database's own clock, which all server processes share."""
+
+    type = Double[float]()
+    inherit_cache = True
+
+
+@compiles(DatabaseNow, "postgresql")
+def _now_of_postgresql(_element: object, _compiler: object, **_options: object) -> str:
+    return "CAST(extract(epoch from clock_timestamp()) AS double precision)"
+
+
+@compiles(DatabaseNow, "sqlite")
+def _now_of_sqlite(_element: object, _compiler: object, **_options: object) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 class Base(DeclarativeBase):

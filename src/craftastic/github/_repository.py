@@ -21,11 +21,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapped, mapped_column
-from sqlalchemy.sql.functions import FunctionElement
 
-from craftastic.database import Base, Transaction, UtcDateTime, violated
+from craftastic.database import Base, DatabaseNow, Transaction, UtcDateTime, violated
 from craftastic.errors import Conflict
 from craftastic.events.service import EventLog
 
@@ -51,23 +49,6 @@ class GitHubAccountTaken(Conflict):
             "This GitHub account is connected to another account of this server",
             details="Disconnect it there first, or choose another GitHub account.",
         )
-
-
-class _Now(FunctionElement[float]):
-    """Seconds since 1970 by the database's own clock, which all server processes share."""
-
-    type = Double[float]()
-    inherit_cache = True
-
-
-@compiles(_Now, "postgresql")
-def _postgresql_now(_element: object, _compiler: object, **_options: object) -> str:
-    return "CAST(extract(epoch from clock_timestamp()) AS double precision)"
-
-
-@compiles(_Now, "sqlite")
-def _sqlite_now(_element: object, _compiler: object, **_options: object) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 class FlowRow(Base):
@@ -199,8 +180,8 @@ class FlowRepository:
     ) -> UUID | float:
         """Insert a flow that is about to start; with too many, return for how long to wait."""
         await _one_at_a_time(self.tx)
-        recent = select(func.count(), func.min(FlowRow.created_at), _Now()).where(
-            FlowRow.user_id == user_id, FlowRow.created_at > _Now() - window_s
+        recent = select(func.count(), func.min(FlowRow.created_at), DatabaseNow()).where(
+            FlowRow.user_id == user_id, FlowRow.created_at > DatabaseNow() - window_s
         )
         count, oldest, now = (await self.tx.execute(recent)).one()
         if count >= limit:
@@ -242,8 +223,8 @@ class FlowRepository:
             user_code=user_code,
             verification_uri=verification_uri,
             interval_s=interval_s,
-            next_poll_at=_Now() + wait_s,
-            expires_at=_Now() + expires_in_s,
+            next_poll_at=DatabaseNow() + wait_s,
+            expires_at=DatabaseNow() + expires_in_s,
         )
 
     async def forget(self, flow_id: UUID) -> None:
@@ -259,12 +240,12 @@ class FlowRepository:
         """Take the right to ask GitHub about a flow; None when it is too early for anybody."""
         changed = await self._changed(
             FlowRow.id == flow_id,
-            FlowRow.next_poll_at <= _Now(),
+            FlowRow.next_poll_at <= DatabaseNow(),
             or_(
                 FlowRow.state == "redeemed",
-                and_(FlowRow.state == "pending", FlowRow.expires_at > _Now()),
+                and_(FlowRow.state == "pending", FlowRow.expires_at > DatabaseNow()),
             ),
-            next_poll_at=_Now() + FlowRow.interval_s + hold_s,
+            next_poll_at=DatabaseNow() + FlowRow.interval_s + hold_s,
         )
         return await self._one(FlowRow.id == flow_id) if changed else None
 
@@ -274,7 +255,7 @@ class FlowRepository:
             FlowRow.id == flow_id,
             FlowRow.state.in_(["pending", "redeemed"]),
             interval_s=interval_s,
-            next_poll_at=_Now() + wait_s,
+            next_poll_at=DatabaseNow() + wait_s,
         )
 
     async def redeemed(self, flow_id: UUID, secret_id: UUID) -> bool:
@@ -309,18 +290,21 @@ class FlowRepository:
     async def redeemed_and_due(self, limit: int) -> list[Flow]:
         """List flows whose tokens wait to be bound, and nobody is at it."""
         return await self._list(
-            FlowRow.state == "redeemed", FlowRow.next_poll_at <= _Now(), limit=limit
+            FlowRow.state == "redeemed", FlowRow.next_poll_at <= DatabaseNow(), limit=limit
         )
 
     async def expired(self, limit: int) -> list[Flow]:
         return await self._list(
-            FlowRow.state.in_(["starting", "pending"]), FlowRow.expires_at <= _Now(), limit=limit
+            FlowRow.state.in_(["starting", "pending"]),
+            FlowRow.expires_at <= DatabaseNow(),
+            limit=limit,
         )
 
     async def forget_ended(self, older_than_s: float) -> None:
         await self.tx.execute(
             delete(FlowRow).where(
-                FlowRow.state.not_in(OPEN_STATES), FlowRow.created_at <= _Now() - older_than_s
+                FlowRow.state.not_in(OPEN_STATES),
+                FlowRow.created_at <= DatabaseNow() - older_than_s,
             )
         )
 
@@ -330,7 +314,7 @@ class FlowRepository:
 
     async def _list(self, *conditions: ColumnElement[bool], limit: int = 100) -> list[Flow]:
         statement = (
-            select(FlowRow, _Now())
+            select(FlowRow, DatabaseNow())
             .where(*conditions)
             .order_by(FlowRow.created_at, FlowRow.id)
             .limit(limit)
@@ -411,9 +395,9 @@ class AccountRepository:
         return await self._update(
             *_this_pair(account),
             AccountRow.state != "reconnect",
-            or_(AccountRow.refresh_holder.is_(None), AccountRow.refresh_until <= _Now()),
+            or_(AccountRow.refresh_holder.is_(None), AccountRow.refresh_until <= DatabaseNow()),
             refresh_holder=holder,
-            refresh_until=_Now() + hold_s,
+            refresh_until=DatabaseNow() + hold_s,
         )
 
     async def refresh_is_held(self, user_id: UUID) -> bool:
@@ -422,7 +406,7 @@ class AccountRepository:
             select(AccountRow.user_id).where(
                 AccountRow.user_id == user_id,
                 AccountRow.refresh_holder.is_not(None),
-                AccountRow.refresh_until > _Now(),
+                AccountRow.refresh_until > DatabaseNow(),
             )
         )
         return found is not None
@@ -433,7 +417,7 @@ class AccountRepository:
             AccountRow.user_id == account.user_id,
             AccountRow.refresh_holder == holder,
             refresh_holder=BACKING_OFF if back_off_s > 0 else None,
-            refresh_until=_Now() + back_off_s,
+            refresh_until=DatabaseNow() + back_off_s,
         )
 
     async def renew(self, account: Account, **values: Any) -> Account | None:
