@@ -1,0 +1,1 @@
+"""Coolify: its API, and whose connection to it is used."""
