@@ -45,7 +45,7 @@ FIELDS = {
 """Names of JSON's fields that hold secrets wherever they stand."""
 
 WHOLE = ("jwt_secret", "encryption_key", "encryption_old_keys", "github_client_secret",
-         "github_webhook_secret")  # fmt: skip
+         "github_webhook_secret", "coolify_api_token")  # fmt: skip
 """Settings that are secrets from end to end; the others are URLs with a password in them."""
 
 _opened = False

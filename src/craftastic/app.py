@@ -32,8 +32,13 @@ from craftastic.agents.service import AgentService
 from craftastic.agents.setting_up import AgentSetupService
 from craftastic.audit.service import AuditService
 from craftastic.clock import SystemClock
+from craftastic.coolify import endpoints as coolify_endpoints
+from craftastic.coolify.api import open_coolify
+from craftastic.coolify.service import CoolifyService
 from craftastic.credentials.service import CredentialService, has_secrets
 from craftastic.database import Database
+from craftastic.deployments import endpoints as deployments_endpoints
+from craftastic.deployments.service import DeploymentService
 from craftastic.environments import container_endpoints
 from craftastic.environments import endpoints as environments_endpoints
 from craftastic.environments.service import EnvironmentService
@@ -43,6 +48,7 @@ from craftastic.events.service import EventService
 from craftastic.gateway.app import build_gateway, upstream_check, upstream_origin
 from craftastic.gateway.credential_check import build_credential_check
 from craftastic.gateway.listener import GatewayListener
+from craftastic.gateway.pinned_http import pinned_client
 from craftastic.git import endpoints as git_endpoints
 from craftastic.git.service import GitService
 from craftastic.githosts import endpoints as githosts_endpoints
@@ -84,6 +90,7 @@ FORGET_INTERVAL_S = 3600.0
 EVENTS_INTERVAL_S = 600.0
 GITHUB_INTERVAL_S = 60.0
 AGENTS_INTERVAL_S = 10.0
+DEPLOYMENTS_INTERVAL_S = 1.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -106,6 +113,8 @@ class State(TypedDict):
     github: GitHubService
     pushes: PushService
     git: GitService
+    coolify: CoolifyService
+    deployments: DeploymentService
     idempotency: IdempotencyService
     sessions: SessionService
     agent_runs: AgentRunService
@@ -174,6 +183,8 @@ def build_app(
         git_endpoints.router,
         sessions_endpoints.router,
         agent_runs_endpoints.router,
+        coolify_endpoints.router,
+        deployments_endpoints.router,
         terminals_endpoints.router,
         reconcile_endpoints.router,
     ):
@@ -201,8 +212,7 @@ async def running(
     async with AsyncExitStack() as stack:
         database = Database(settings.sqlalchemy_url)
         stack.push_async_callback(database.close)
-        stored = await has_secrets(database)  # then a lost key must not be replaced by a new one
-        keys = await anyio.to_thread.run_sync(_load_keys, settings, not stored)
+        keys = await _keys(settings, database)
         audit = AuditService(database, clock)
         credentials = CredentialService(database, keys.keyring, clock, audit)
         await credentials.tell_missing_keys()
@@ -255,6 +265,7 @@ async def running(
             find_profile=accounts.profile,
             masker_for=variables.masker,
         )
+        deployments = await _deployments(stack, credentials, settings, git, metrics)
         terminals = TerminalService(database, runtimes, sessions, accounts, clock, settings, audit)
         idempotency = IdempotencyService(database, clock)
         watches = SessionWatches(sessions)
@@ -265,6 +276,7 @@ async def running(
             [
                 *standard_reconcilers(environments, sessions, settings.reconcile_interval_s),
                 Reconciler("agents", agent_runs.reconcile, AGENTS_INTERVAL_S),
+                Reconciler("deployments", deployments.reconcile, DEPLOYMENTS_INTERVAL_S),
                 Reconciler("accounts", _forget_expired(accounts, personal), FORGET_INTERVAL_S),
                 Reconciler("events", events.forget, EVENTS_INTERVAL_S),
                 Reconciler("github", github.reconcile, GITHUB_INTERVAL_S),
@@ -311,6 +323,8 @@ async def running(
             github=github,
             pushes=pushes,
             git=git,
+            coolify=deployments.coolify,
+            deployments=deployments,
             idempotency=idempotency,
             sessions=sessions,
             agent_runs=agent_runs,
@@ -428,11 +442,41 @@ async def _git_accounts(
     )
 
 
+async def _deployments(
+    stack: AsyncExitStack,
+    credentials: CredentialService,
+    settings: Settings,
+    git: GitService,
+    metrics: Metrics,
+) -> DeploymentService:
+    """Make what deploys; users' own Coolifies are reached by the rules of git's upstreams."""
+    database, audit, clock = credentials.database, credentials.audit, credentials.clock
+    for_users = pinned_client(settings, open_to=settings.coolify_origins)
+    http = await stack.enter_async_context(open_coolify(for_users))
+    return DeploymentService(
+        database,
+        CoolifyService(database, credentials, audit, clock, http, settings),
+        git.sessions,
+        git.environments,
+        git,
+        audit,
+        clock,
+        metrics,
+        masker_for=git.masker_for,
+    )
+
+
 def prepare_data_dir(data_dir: Path) -> None:
     """Make the data folder; where sandboxes have users of their own, those may pass through it."""
     data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     if os.geteuid() == 0:
         data_dir.chmod(0o711)
+
+
+async def _keys(settings: Settings, database: Database) -> Keys:
+    """Read the keys; where secrets are stored, a lost one is not replaced by a new one."""
+    stored = await has_secrets(database)
+    return await anyio.to_thread.run_sync(_load_keys, settings, not stored)
 
 
 def _load_keys(settings: Settings, make_encryption_key: bool) -> Keys:

@@ -16,6 +16,8 @@ CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 UNMATCHED = "unmatched"
+DEPLOYMENT_STATUSES = ("pending", "building", "succeeded")
+"""Of those that are still followed; one that succeeded waits for its application's health."""
 AGENT_STATES = (
     "starting", "idle", "working", "waiting_permission", "waiting_question", "done", "exited",
     "error", "unknown",
@@ -65,6 +67,43 @@ class Metrics:
             ("direction",),
             registry=self.registry,
         )
+
+        self._deployments = Gauge(
+            "craftastic_deployments",
+            "Deployments that are still followed, over all server processes.",
+            ("status",),
+            registry=self.registry,
+        )
+        self._deployments_ended = Counter(
+            "craftastic_deployments_ended",
+            "Deployments that ended.",
+            ("kind", "status"),
+            registry=self.registry,
+        )
+        self._coolify_calls = Counter(
+            "craftastic_coolify_calls",
+            "What Coolify was asked about deployments, by how it answered.",
+            ("outcome",),
+            registry=self.registry,
+        )
+
+    def deployments_are(self, counts: Mapping[str, int]) -> None:
+        """Tell how many deployments are followed by status; one that is not named has none."""
+        for status in DEPLOYMENT_STATUSES:
+            self._deployments.labels(status).set(counts.get(status, 0))
+
+    def deployment_ended(self, kind: str, status: str) -> None:
+        """Count a deployment that ended.
+
+        Args:
+            kind: `deploy` or `rollback`.
+            status: `succeeded`, `failed` or `cancelled`.
+        """
+        self._deployments_ended.labels(kind, status).inc()
+
+    def coolify_called(self, outcome: str) -> None:
+        """Count a question to Coolify: `ok`, `refused` or `unavailable`."""
+        self._coolify_calls.labels(outcome).inc()
 
     def model_used(self, requests: int, input_tokens: int, output_tokens: int) -> None:
         """Count what calls of a model API cost."""

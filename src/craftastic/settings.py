@@ -45,6 +45,18 @@ def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _is_plain_address(url: str) -> bool:
+    """Tell whether it has nothing but a host, a port and a path; a wrong port is a ValueError."""
+    parts = urlsplit(url)
+    return (
+        parts.scheme in {"http", "https"}
+        and bool(parts.hostname)
+        and parts.port != 0
+        and not (parts.query or parts.fragment or "@" in parts.netloc)
+        and re.search(r"[^\x21-\x7e]|[\\?#]", url) is None
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class MailServer:
     """Where mail is handed over, and how the way there is protected."""
@@ -266,6 +278,23 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("GITHUB_WEBHOOK_SECRET", "CRAFTASTIC_GITHUB_WEBHOOK_SECRET"),
         description="Secret of the GitHub App's webhook; without it the webhook is refused.",
     )
+    coolify_api_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("COOLIFY_API_URL", "CRAFTASTIC_COOLIFY_API_URL"),
+        description="Coolify that everyone with an account may deploy by, `https://host`; it may "
+        "be at a private address. Goes together with the token.",
+    )
+    coolify_api_token: SecretStr | None = Field(
+        None,
+        validate_default=True,
+        validation_alias=AliasChoices("COOLIFY_API_TOKEN", "CRAFTASTIC_COOLIFY_API_TOKEN"),
+        description="API token of that Coolify, whole, with the abilities `deploy` and `read`.",
+    )
+    coolify_origins: Words = Field(
+        (),
+        description="Where users' own Coolify may be besides public https addresses, with commas: "
+        "`https://coolify.example.com,http://10.0.0.5:8000`.",
+    )
     registration: Literal["invite", "open", "closed"] = Field(
         "invite", description="Who may register after the first account."
     )
@@ -377,6 +406,8 @@ class Settings(BaseSettings):
         "github_webhook_secret",
         "github_api_url",
         "github_app_slug",
+        "coolify_api_url",
+        "coolify_api_token",
         "mail_from",
         mode="before",
     )
@@ -405,14 +436,13 @@ class Settings(BaseSettings):
     def _model_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for one in value:
             provider, _, url = one.partition("=")
-            parts = urlsplit(url)
-            plain = parts.port != 0 and not (parts.query or parts.fragment)  # a wrong port raises
             if provider not in MODEL_PROVIDERS:
                 raise ValueError(f"each must begin with one of {', '.join(MODEL_PROVIDERS)} and =")
-            if parts.scheme not in {"http", "https"} or not parts.hostname or not plain:
-                raise ValueError("after the equals sign there must be an address, https://host/…")
-            if "@" in parts.netloc or re.search(r"[^\x21-\x7e]|\\", url):
-                raise ValueError("an address must be plain, without a user or a password")
+            if not _is_plain_address(url):
+                raise ValueError(
+                    "after the equals sign there must be a plain address, https://host/…, without "
+                    "a user or a password"
+                )
         if len({one.partition("=")[0] for one in value}) < len(value):
             raise ValueError("each name may be there once")
         return value
@@ -443,6 +473,32 @@ class Settings(BaseSettings):
         if any(not re.fullmatch(r"\*|https?://[^/?#@\s*]+", one) for one in origins):
             raise ValueError("each must have the form https://host or https://host:port")
         return origins
+
+    @field_validator("coolify_origins")
+    @classmethod
+    def _places_of_coolify(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(one.rstrip("/").lower() for one in value)
+        if any(not _is_plain_address(one) or urlsplit(one).path for one in origins):
+            raise ValueError("each must have the form https://host or https://host:port")
+        return origins
+
+    @field_validator("coolify_api_url")
+    @classmethod
+    def _coolify_address(cls, value: str | None) -> str | None:
+        form = r"(?i)https?://[a-z0-9_.:\[\]-]+(/[a-z0-9._~-]+)*/*"
+        if value and not (_is_plain_address(value) and re.fullmatch(form, value)):
+            raise ValueError("it must have the form https://host or http://host:port, and no more")
+        return value
+
+    @field_validator("coolify_api_token")
+    @classmethod
+    def _whole_coolify(cls, value: SecretStr | None, seen: ValidationInfo) -> SecretStr | None:
+        if value is not None and re.search(r"[^\x21-\x7e]", value.get_secret_value()):
+            raise ValueError("it must be the token alone: letters, digits and the bar in it")
+        url = seen.data.get("coolify_api_url", value)  # absent where it is wrong itself
+        if (url is None) != (value is None):
+            raise ValueError("COOLIFY_API_URL and COOLIFY_API_TOKEN go together: set both or none")
+        return value
 
     @field_validator("jwt_secret", "encryption_key")
     @classmethod

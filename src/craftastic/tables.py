@@ -5,8 +5,10 @@ from craftastic.accounts import _repository as accounts
 from craftastic.agent_runs import _repository as agent_runs
 from craftastic.agents import _repository as agents
 from craftastic.audit import _repository as audit
+from craftastic.coolify import _repository as coolify
 from craftastic.credentials import _repository as credentials
 from craftastic.database import Base
+from craftastic.deployments import _repository as deployments
 from craftastic.environments import _repository as environments
 from craftastic.events import _repository as events
 from craftastic.githosts import _repository as githosts
@@ -26,12 +28,14 @@ TABLES = (
     agents,
     github,
     githosts,
+    coolify,
     environments,
     variables,
     agents,
     sessions,
     agent_runs,
     pushes,
+    deployments,
     terminals,
     idempotency,
 )

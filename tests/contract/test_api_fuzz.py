@@ -40,10 +40,17 @@ from schemathesis.specs.openapi.checks import (
 from craftastic.app import build_app
 from craftastic.http.health import schema
 from craftastic.settings import Settings
-from tests.fakes.fuzzing import BYSTANDER, Asker, only_errors_logged, pointed, refusal_faults
+from tests.fakes.fuzzing import (
+    BYSTANDER,
+    Asker,
+    only_errors_logged,
+    pointed,
+    refusal_faults,
+)
 from tests.fakes.people import signed_in, state_of
+from tests.fakes.toy_coolify import ToyCoolify
 from tests.fakes.toy_github import ToyGitHub
-from tests.fakes.whole_app import whole_app, whole_settings
+from tests.fakes.whole_app import APPLICATION, whole_app, whole_settings
 
 CASES = int(os.environ.get("CRAFTASTIC_FUZZ_CASES", "5000"))  # noqa: TID251 - not a server's setting
 SEED = int(os.environ.get("CRAFTASTIC_FUZZ_SEED", "1"))  # noqa: TID251 - not a server's setting
@@ -216,10 +223,15 @@ def fuzz(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fuzz]:
     with ExitStack() as stack:
         stack.enter_context(only_errors_logged())
         toy = stack.enter_context(ToyGitHub())
+        coolify = stack.enter_context(ToyCoolify())
+        coolify.auto = True
+        coolify.application("web", uuid=APPLICATION)
         settings = whole_settings(
             tmp_path,
             f"sqlite:///{tmp_path / 'a.db'}",
             max_environments_per_user=100_000,
+            coolify_api_url=coolify.url,
+            coolify_api_token=coolify.token(),
             **toy.settings,
         )
         portal = stack.enter_context(start_blocking_portal())

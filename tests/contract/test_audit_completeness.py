@@ -35,6 +35,7 @@ from tests.fakes.git_rig import Upstream
 from tests.fakes.git_runtime import GitRuntime
 from tests.fakes.mail_server import MailServer, mail_server
 from tests.fakes.people import PASSWORD, Person, bearer, logged_in, signed_in, state_of
+from tests.fakes.toy_coolify import ToyCoolify
 from tests.fakes.toy_github import ToyGitHub
 from tests.fakes.whole_app import whole_app, whole_settings
 
@@ -51,9 +52,10 @@ NO_ACTIONS = {
     # Events of pages.
     *("git.changed", "job.changed", "job.output", "session.changed", "session.deleted"),
     *("environment.changed", "environment.deleted", "variables.changed", "push.recorded"),
+    *("coolify.changed", "deployment.changed"),
     # Purposes of secrets, and what the server's own log says.
     *("github.access", "github.refresh", "github.grant", "github.device_code"),
-    *("git_host.password", "craftastic.runtimes", "terminal.not_recorded"),
+    *("coolify.token", "git_host.password", "craftastic.runtimes", "terminal.not_recorded"),
     *("terminal.not_audited", "terminal.not_audited_yet", "agent.credential"),
 }
 """What looks like an action where the audit log is spoken of, and is none."""
@@ -121,6 +123,7 @@ class Scene:
     ann: Person
     mail: MailServer
     toy: ToyGitHub
+    coolify: ToyCoolify
     upstream: str
     cli: Cli
     secrets: list[str]
@@ -153,7 +156,11 @@ async def scene_of(folder: Path, url: str) -> AsyncGenerator[Scene]:
     (folder / "sandboxes").mkdir()
     upstream = Upstream(folder)
     async with mail_server() as mail:
-        with ToyGitHub(interval=0.1) as toy, GitHttpServer(upstream.root) as server:
+        with (
+            ToyGitHub(interval=0.1) as toy,
+            ToyCoolify() as coolify,
+            GitHttpServer(upstream.root) as server,
+        ):
             toy.add_user("octo")
             settings = whole_settings(
                 folder,
@@ -162,6 +169,7 @@ async def scene_of(folder: Path, url: str) -> AsyncGenerator[Scene]:
                 git_allow_private=True,
                 agent_credential_reads=True,
                 gateway_port=free_port(),
+                coolify_origins=coolify.url,
                 smtp_url=f"smtp://127.0.0.1:{mail.port}?security=none",
             )
             runtime = GitRuntime(folder / "sandboxes")
@@ -177,7 +185,7 @@ async def scene_of(folder: Path, url: str) -> AsyncGenerator[Scene]:
                 cli = operator(folder, url)
                 try:
                     yield Scene(
-                        client, record, chief, ann, mail, toy, address, cli, secrets
+                        client, record, chief, ann, mail, toy, coolify, address, cli, secrets
                     )  # fmt: skip
                 finally:
                     await runtime.close()
@@ -205,6 +213,7 @@ async def test_every_deed_is_on_record_once_and_every_action_is_in_this_table(
         variables,
         sessions_and_terminals,
         git,
+        deployments,
         ends,
         keys,
     ):
@@ -563,6 +572,41 @@ async def git(scene: Scene) -> None:
     )
     ref = {"ref": "refs/heads/work", "old": "0" * 40, "new": commit}
     assert started["details"]["refs"] == pushed["details"]["refs"] == [ref]
+
+
+async def deployments(scene: Scene) -> None:
+    """A Coolify that is connected, what it deploys, and its end."""
+    record, ann, coolify = scene.record, scene.ann, scene.coolify
+    _, session = await the_session(scene)
+    token = coolify.token()
+    await scene.ask("PUT", "/api/coolify/connection", {"url": coolify.url, "token": token})
+    connection = ("coolify", (await record.new())[-1]["objectId"])
+    await record.has(Told("coolify.connect", ann.id, connection))
+    hook = await scene.ask("POST", "/api/coolify/hook")
+    scene.secrets += [token, hook["url"].rpartition("/")[2]]
+    await record.has(Told("coolify.hook", ann.id, ("coolify", ann.id)))
+
+    web = coolify.application("web", branch="work")
+    body = {"sessionId": session, "appId": web.uuid}
+    started = await scene.ask("POST", "/api/deployment/deploy", body)
+    thing = ("deployment", started["deploymentId"])
+    await record.has(Told("deployment.start", ann.id, thing))
+    await scene.ask("POST", f"/api/deployment/cancel/{started['deploymentId']}")
+    await record.has(Told("deployment.cancel", ann.id, thing))
+    back = await scene.ask("POST", "/api/deployment/rollback", body | {"commit": "a" * 40})
+    thing = ("deployment", back["deploymentId"])
+    await record.has(Told("deployment.rollback", ann.id, thing))
+
+    await scene.ask("DELETE", "/api/coolify/hook")
+    await record.has(Told("coolify.hook_delete", ann.id, ("coolify", ann.id)))
+    await scene.ask("DELETE", "/api/coolify/connection")
+    await record.has(Told("coolify.disconnect", ann.id, connection))
+    again = [
+        await scene.client.delete(path, headers=ann.headers)
+        for path in ("/api/coolify/hook", "/api/coolify/connection")
+    ]
+    assert [one.status_code for one in again] == [200, 200]
+    assert await record.new() == []
 
 
 async def the_session(scene: Scene) -> tuple[str, str]:

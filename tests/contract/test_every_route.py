@@ -40,6 +40,7 @@ PUBLIC = {
     "POST /api/auth/request-password-reset",
     "POST /api/auth/reset-password",
     "POST /api/auth/github/webhook",
+    "POST /api/deployment/hook/{key}",
     "GET /api/openapi.json",
     "GET /api/docs",
     "GET /healthz",
@@ -60,6 +61,7 @@ WITHOUT_BODY = {
     "POST /api/auth/github/initiate",
     "POST /api/auth/resend-verification",
     "POST /api/admin/users/{user_id}/disable",
+    "POST /api/coolify/connection/check",
 }
 """Routes that take no body, so none is wrong, and that do something to others when called."""
 
@@ -76,6 +78,8 @@ OWNED = {
     "host_id",
     "token_id",
     "sign_in_id",
+    "deployment_id",
+    "target_id",
 }
 PARAMETERS = OWNED | {"user_id", "name", "branch", "invitation_id"}
 
@@ -89,12 +93,15 @@ BODIES: dict[str, dict[str, Any]] = {
     "PATCH /api/environments/{environment_id}": {"pushPolicy": "any"},
     "PATCH /api/sessions/{session_id}": {"status": "inactive"},
     "PUT /api/environments/{environment_id}/variables/{name}": {"value": "a"},
+    "PUT /api/deployment/application/{environment_id}": {"appId": "a"},
 }
 """Bodies that routes with ids in their paths accept; none where they need none."""
 
 BODY_IDS: dict[str, dict[str, Any]] = {
     "POST /api/sessions": {"environmentId": "{environment_id}", "name": "theirs"},
     "POST /api/terminal/ticket": {"sessionId": "{session_id}"},
+    "POST /api/deployment/deploy": {"sessionId": "{session_id}", "appId": "a"},
+    "POST /api/deployment/rollback": {"environmentId": "{environment_id}", "commit": "abcdef0"},
 }
 """Routes that take ids of others' objects in their bodies."""
 

@@ -51,6 +51,8 @@ TAKING = {
     "POST /api/git/push/{session_id}",
     "POST /api/git/pull/{session_id}",
     "POST /api/sessions/{session_id}/prompt",
+    "POST /api/deployment/deploy",
+    "POST /api/deployment/rollback",
 }
 """The routes that take a key: what they make is there twice when they are called twice, or moves
 on from what it was. A route whose answer holds a secret must not be among them."""

@@ -17,7 +17,7 @@ from requests import PreparedRequest
 
 from tests.fakes.asgi import WithState
 from tests.fakes.people import PASSWORD, bearer
-from tests.fakes.whole_app import something_of_everything
+from tests.fakes.whole_app import APPLICATION, something_of_everything
 
 ANSWER_S = 60.0
 EVENT_STREAM = b"text/event-stream"
@@ -32,7 +32,7 @@ LEAKS = re.compile(
 PLACES = {
     f"{name}_id": str(uuid5(NAMESPACE_URL, name))
     for name in ("environment", "session", "container", "host", "token", "sign_in",
-                 "invitation", "user", "actor", "agent")
+                 "invitation", "user", "actor", "agent", "deployment", "target")
 }  # fmt: skip
 """What stands in requests, before they are sent, for the id of what the caller has just then.
 
@@ -49,6 +49,8 @@ GOOD = {
     "type": ["codex"],
     "base_url": ["https://models.example"],
     "model": ["a-model"],
+    "app_id": [APPLICATION],
+    "commit": ["a" * 40],
 }
 """What some texts must look like to get further than to the first look at them."""
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -11,6 +12,7 @@ import httpx
 from craftastic.accounts.service import UserId
 from craftastic.agent_runs.service import RunEvent
 from craftastic.app import build_app
+from craftastic.database import Base
 from craftastic.runtimes.base import Runtime
 from craftastic.runtimes.memory import MemoryRuntime
 from craftastic.runtimes.registry import Runtimes
@@ -20,6 +22,8 @@ from tests.fakes.people import state_of
 from tests.secrecy import canary
 
 WEBHOOK_SECRET = canary("webhook")
+APPLICATION = "an-application"
+"""Coolify's, which the deployment that everybody has is of."""
 
 
 def whole_settings(folder: Path, database_url: str, **more: object) -> Settings:
@@ -87,12 +91,17 @@ async def something_of_everything(
         "/api/agents", json={"name": name, "type": "claude-code"}, headers=owner
     )
     assert agent.status_code == 201, agent.text
+    ids = (environment["id"], session.json()["id"])
+    deployment = await _ended_deployment(client, me["id"], *ids)
     waiting = await _waiting_agent(client, me["id"], session.json()["id"], agent.json()["id"])
     return waiting | {
         "agent_id": agent.json()["id"],
         "user_id": me["id"],
         "environment_id": environment["id"],
         "session_id": session.json()["id"],
+        "target_id": session.json()["id"],
+        "deployment_id": deployment,
+        "key": "a",
         "container_id": environment["containerId"],
         "host_id": host.json()["data"]["host"]["id"],
         "token_id": token.json()["data"]["token"]["id"],
@@ -117,6 +126,40 @@ async def _waiting_agent(
     asked = await runs.ask(run, RunEvent(start.nonce, 1, "PermissionRequest", {}, 1.0))
     prompt = await runs.send(user, session.id, "a")
     return {"approval_id": str(asked.approval_id), "prompt_id": str(prompt.id)}
+
+
+async def _ended_deployment(
+    client: httpx.AsyncClient, owner: str, environment_id: str, session_id: str
+) -> str:
+    """Put a deployment on record that has ended; return its id. No Coolify is asked for that."""
+    made, now = uuid4(), datetime.now(UTC)
+    coolify = state_of(client)["settings"].coolify_api_url
+    row = {
+        "id": made,
+        "owner_id": UUID(owner),
+        "environment_id": UUID(environment_id),
+        "session_id": UUID(session_id),
+        "app_id": APPLICATION,
+        "app_name": "web",
+        "source": "server",
+        "web_url": coolify or "https://coolify.example",
+        "kind": "deploy",
+        "status": "succeeded",
+        "force": False,
+        "run_id": "a-run",
+        "vain_asks": 0,
+        "health": "healthy",
+        "cancel_wanted": False,
+        "looks": 0,
+        "next_look_at": 0.0,
+        "deadline_at": 0.0,
+        "live": False,
+        "created_at": now,
+        "updated_at": now,
+    }
+    async with state_of(client)["accounts"].database.begin() as tx:
+        await tx.execute(Base.metadata.tables["deployments"].insert().values(row))
+    return str(made)
 
 
 def filled(path: str, values: dict[str, str]) -> str:

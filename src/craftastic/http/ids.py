@@ -20,6 +20,8 @@ ABSENT = {
     "container_id": Absent("Container not found", "CONTAINER_NOT_FOUND"),
     "host_id": Absent("Git host not found", "GIT_HOST_NOT_FOUND"),
     "deployment_id": Absent("Deployment not found", "DEPLOYMENT_NOT_FOUND"),
+    "target_id": Absent("Session or environment not found", "DEPLOYMENT_TARGET_NOT_FOUND"),
+    "key": Absent("There is no such hook", "DEPLOYMENT_HOOK_NOT_FOUND"),
     "user_id": Absent("User not found", "USER_NOT_FOUND"),
     "token_id": Absent("Access token not found", "ACCESS_TOKEN_NOT_FOUND"),
     "sign_in_id": Absent("Sign-in not found", "SIGN_IN_NOT_FOUND"),

@@ -8,7 +8,7 @@ Source: ASGI specification, HTTP connection scope: `path` is decoded, `raw_path`
 """
 
 import re
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 SLASH = "\udc2f"
 ESCAPED = re.compile(rb"%2f", re.IGNORECASE)
 COLLECTION = re.compile(r"/api/[a-z-]+/")
+HOOK = re.compile(rb"/deployment/+hook/+(?=.)", re.IGNORECASE | re.DOTALL)
+"""Behind it stands a key that opens the hook: whoever reads it in a log could call it too."""
 
 
 class Segment(Convertor[str]):
@@ -54,6 +56,13 @@ class SegmentPaths:
 
 
 def shown_path(scope: Scope) -> str:
-    """Return the path for logs and messages: as it was sent, without the query, bounded."""
+    """Return the path for logs and messages: as it was sent, without the query, bounded.
+
+    The key of a hook is not shown, in whatever way it was written.
+    """
     raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
-    return raw.split(b"?", 1)[0][:300].decode("ascii", "replace")
+    path = raw.split(b"?", 1)[0]
+    plain = unquote_to_bytes(path)
+    if hook := HOOK.search(plain):
+        path = plain[: hook.end()] + b"***"
+    return path[:300].decode("ascii", "replace")
