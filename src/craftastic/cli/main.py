@@ -14,6 +14,8 @@ from craftastic import __version__
 from craftastic.cli.admin_commands import admin
 from craftastic.cli.agent_commands import agents
 from craftastic.cli.agent_run_commands import waiting
+from craftastic.cli.coolify_commands import coolify
+from craftastic.cli.deploy_commands import deploying, deployments
 from craftastic.cli.environment_commands import environments
 from craftastic.cli.failures import INTERRUPTED, Failure
 from craftastic.cli.git_commands import git
@@ -54,6 +56,9 @@ app.add_typer(waiting)
 app.add_typer(images, name="image")
 app.add_typer(variables, name="var")
 app.add_typer(git)
+app.add_typer(deploying)
+app.add_typer(deployments, name="deployment")
+app.add_typer(coolify, name="coolify")
 app.add_typer(github, name="github")
 app.add_typer(hosts, name="host")
 app.add_typer(tokens, name="token")
