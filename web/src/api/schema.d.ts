@@ -1000,6 +1000,350 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/coolify/applications": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Applications
+         * @description List what can be deployed; what is built from the environment's repository comes first.
+         */
+        get: operations["list_applications_api_coolify_applications_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/coolify/connection": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Connection
+         * @description Tell what is known of the Coolify that the caller deploys by; it is not asked.
+         */
+        get: operations["get_connection_api_coolify_connection_get"];
+        /**
+         * Put Connection
+         * @description Connect a Coolify, which is asked first; a connection that is there is replaced.
+         */
+        put: operations["put_connection_api_coolify_connection_put"];
+        post?: never;
+        /**
+         * Remove Connection
+         * @description Forget the caller's own connection and its token.
+         */
+        delete: operations["remove_connection_api_coolify_connection_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/coolify/connection/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Check Connection
+         * @description Ask Coolify what the connection's token may do.
+         */
+        post: operations["check_connection_api_coolify_connection_check_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/coolify/hook": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make Hook
+         * @description Make an address for Coolify's messages about the caller's deployments; an older one ends.
+         */
+        post: operations["make_hook_api_coolify_hook_post"];
+        /**
+         * Remove Hook
+         * @description End the caller's address for Coolify's messages.
+         */
+        delete: operations["remove_hook_api_coolify_hook_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/coolify/server-hook": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make Server Hook
+         * @description Make an address for the messages of the server's Coolify; an older one ends.
+         */
+        post: operations["make_server_hook_api_coolify_server_hook_post"];
+        /**
+         * Remove Server Hook
+         * @description End the address for the messages of the server's Coolify.
+         */
+        delete: operations["remove_server_hook_api_coolify_server_hook_delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deployment/application-logs/{deployment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Application Log
+         * @description Return what a deployment's application printed last while it ran.
+         */
+        get: operations["read_application_log_api_deployment_application_logs__deployment_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deployment/application/{environment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Application
+         * @description Return the application that an environment is deployed to unless another one is named.
+         */
+        get: operations["get_application_api_deployment_application__environment_id__get"];
+        /**
+         * Remember Application
+         * @description Choose the application that an environment is deployed to; Coolify has to know it.
+         */
+        put: operations["remember_application_api_deployment_application__environment_id__put"];
+        post?: never;
+        /**
+         * Forget Application
+         * @description Forget which application an environment is deployed to; nothing changes in Coolify.
+         */
+        delete: operations["forget_application_api_deployment_application__environment_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deployment/cancel/{deployment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel Deployment
+         * @description End a deployment that has not ended; what runs already goes on running.
+         */
+        post: operations["cancel_deployment_api_deployment_cancel__deployment_id__post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deployment/check/{target_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Check Deployment
+         * @description Tell what a deployment would build, and what of the work at hand it would not.
+         */
+        get: operations["check_deployment_api_deployment_check__target_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deployment/commits/{target_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Commits
+         * @description List the commits that an application can go back to.
+         */
+        get: operations["list_commits_api_deployment_commits__target_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deployment/deploy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Deploy
+         * @description Let Coolify build and start an application from what is pushed.
+         */
+        post: operations["deploy_api_deployment_deploy_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deployment/hook/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take Hook
+         * @description Take Coolify's word that something happened: the deployment is looked at soon, no more.
+         */
+        post: operations["take_hook_api_deployment_hook__key__post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deployment/list/{target_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Deployments
+         * @description List the deployments of a session, or of an environment with its sessions, newest first.
+         */
+        get: operations["list_deployments_api_deployment_list__target_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deployment/logs/{deployment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Build Log
+         * @description Return what a deployment's build printed, from a line on.
+         */
+        get: operations["read_build_log_api_deployment_logs__deployment_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deployment/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Roll Back
+         * @description Let Coolify start an application from an earlier commit, whose image it still has.
+         */
+        post: operations["roll_back_api_deployment_rollback_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deployment/status/{deployment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Deployment
+         * @description Return how a deployment is, as of the server's last look.
+         */
+        get: operations["get_deployment_api_deployment_status__deployment_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/environments": {
         parameters: {
             query?: never;
@@ -1848,6 +2192,18 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AbilitiesView
+         * @description What the token may do; `readSensitive` is null where it could not be found out.
+         */
+        AbilitiesView: {
+            /** Deploy */
+            deploy: boolean;
+            /** Read */
+            read: boolean;
+            /** Readsensitive */
+            readSensitive: boolean | null;
+        };
         /** AccessTokenView */
         AccessTokenView: {
             /** Createdat */
@@ -2033,6 +2389,45 @@ export interface components {
             /** Seq */
             seq: number;
         };
+        /** ApplicationList */
+        ApplicationList: {
+            /** Applications */
+            applications: components["schemas"]["ApplicationView"][];
+        };
+        /**
+         * ApplicationLogAnswer
+         * @description What the application itself printed last; null while it does not run.
+         */
+        ApplicationLogAnswer: {
+            /** Log */
+            log: string | null;
+            /** Running */
+            running: boolean;
+        };
+        /**
+         * ApplicationView
+         * @description An application of Coolify's; `matches` when it is built from the environment's repository.
+         */
+        ApplicationView: {
+            /** Address */
+            address: string | null;
+            /** Branch */
+            branch: string | null;
+            /** Health */
+            health: string | null;
+            /** Id */
+            id: string;
+            /** Matches */
+            matches: boolean;
+            /** Name */
+            name: string;
+            /** Repository */
+            repository: string | null;
+            /** State */
+            state: string;
+            /** Status */
+            status: string;
+        };
         /** ApprovalList */
         ApprovalList: {
             /** Approvals */
@@ -2133,6 +2528,55 @@ export interface components {
             truncated: boolean;
         };
         /**
+         * BuiltApplication
+         * @description An application of Coolify's; `matches`: it builds the environment's repository.
+         */
+        BuiltApplication: {
+            /** Address */
+            address: string | null;
+            /** Branch */
+            branch: string | null;
+            /** Health */
+            health: string | null;
+            /** Id */
+            id: string;
+            /** Matches */
+            matches: boolean;
+            /** Name */
+            name: string;
+            /** Repository */
+            repository: string | null;
+            /** State */
+            state: string;
+            /** Status */
+            status: string;
+        };
+        /**
+         * CheckAnswer
+         * @description What a deployment would do. `branch` is the session's, `buildsBranch` the application's.
+         */
+        CheckAnswer: {
+            application: components["schemas"]["BuiltApplication"];
+            /** Branch */
+            branch: string | null;
+            /** Buildsbranch */
+            buildsBranch: string | null;
+            /** Commit */
+            commit: string | null;
+            live: components["schemas"]["DeploymentView"] | null;
+            /** Matchesrepository */
+            matchesRepository: boolean | null;
+            /** Problems */
+            problems: components["schemas"]["WorkProblemView"][];
+            /** Ready */
+            ready: boolean;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "user" | "server";
+        };
+        /**
          * CheckView
          * @description What a check found; `ok` is null where only the agent itself can find out.
          */
@@ -2224,6 +2668,11 @@ export interface components {
              */
             staged: boolean;
         };
+        /** CommitList */
+        CommitList: {
+            /** Commits */
+            commits: components["schemas"]["RollbackCommitView"][];
+        };
         /**
          * CommitView
          * @description A commit; `message` is its first paragraph as one line, `body` the rest.
@@ -2278,6 +2727,40 @@ export interface components {
             /** Summary */
             summary: string;
         };
+        /** ConnectionProblemView */
+        ConnectionProblemView: {
+            /** Code */
+            code: string;
+            /** Message */
+            message: string;
+        };
+        /**
+         * ConnectionView
+         * @description The connection that the caller's deployments go through; its token is never shown.
+         *
+         *     `problem` keeps deployments from working; `advice` says what would make them better.
+         */
+        ConnectionView: {
+            abilities: components["schemas"]["AbilitiesView"] | null;
+            /** Advice */
+            advice: string | null;
+            /** Checkedat */
+            checkedAt: string | null;
+            /** Configured */
+            configured: boolean;
+            hook: components["schemas"]["HookView"] | null;
+            /** Missing */
+            missing: string[];
+            problem: components["schemas"]["ConnectionProblemView"] | null;
+            /** Serverconfigured */
+            serverConfigured: boolean;
+            /** Source */
+            source: ("user" | "server") | null;
+            /** Url */
+            url: string | null;
+            /** Version */
+            version: string | null;
+        };
         /** ContainerList */
         ContainerList: {
             /** Containers */
@@ -2304,6 +2787,23 @@ export interface components {
             State: string;
             /** Status */
             Status: string;
+        };
+        /** CoolifyDone */
+        CoolifyDone: {
+            /** Message */
+            message: string;
+        };
+        /**
+         * CoolifyResponse
+         * @description What Coolify calls what it began.
+         */
+        CoolifyResponse: {
+            /** Deployment Uuid */
+            deployment_uuid: string;
+            /** Resource Uuid */
+            resource_uuid: string;
+            /** Status */
+            status: string | null;
         };
         /**
          * CreatedContainer
@@ -2387,6 +2887,91 @@ export interface components {
          * @enum {string}
          */
         Delivery: "gateway" | "file" | "env";
+        /** DeploymentList */
+        DeploymentList: {
+            /** Deployments */
+            deployments: components["schemas"]["DeploymentView"][];
+        };
+        /**
+         * DeploymentView
+         * @description A deployment, in Coolify's casing.
+         *
+         *     `status` is pending, building, succeeded, failed or cancelled; `health` tells of the application
+         *     after it. `live` is false once nothing more is to be found out; `url` is Coolify's page.
+         */
+        DeploymentView: {
+            /** App Id */
+            app_id: string;
+            /** App Name */
+            app_name: string;
+            /** Branch */
+            branch: string | null;
+            /** Building At */
+            building_at: string | null;
+            /** Built Commit */
+            built_commit: string | null;
+            /** Cancel Wanted */
+            cancel_wanted: boolean;
+            /** Commit */
+            commit: string | null;
+            /** Coolify Deployment Id */
+            coolify_deployment_id: string | null;
+            /** Coolify Status */
+            coolify_status: string | null;
+            /** Created At */
+            created_at: string;
+            /** Ended At */
+            ended_at: string | null;
+            /**
+             * Environment Id
+             * Format: uuid
+             */
+            environment_id: string;
+            /** Force */
+            force: boolean;
+            /** Health */
+            health: ("waiting" | "healthy" | "running" | "unhealthy" | "superseded" | "unknown") | null;
+            /** Health At */
+            health_at: string | null;
+            /** Health Text */
+            health_text: string | null;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "deploy" | "rollback";
+            /** Live */
+            live: boolean;
+            /**
+             * Metadata
+             * @default {}
+             */
+            metadata: {
+                [key: string]: string;
+            };
+            /** Pull Request Id */
+            pull_request_id: number | null;
+            /** Queue Ahead */
+            queue_ahead: number | null;
+            /** Reason */
+            reason: string | null;
+            /** Session Id */
+            session_id: string | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "building" | "succeeded" | "failed" | "cancelled";
+            /** Updated At */
+            updated_at: string;
+            /** Url */
+            url: string | null;
+        };
         /** DiffAnswer */
         DiffAnswer: {
             data: components["schemas"]["DiffView"];
@@ -2722,6 +3307,21 @@ export interface components {
             seq: number;
         };
         /**
+         * HookAddress
+         * @description Where Coolify is to send its messages; shown this once.
+         */
+        HookAddress: {
+            /** Url */
+            url: string;
+        };
+        /** HookView */
+        HookView: {
+            /** Createdat */
+            createdAt: string;
+            /** Lastusedat */
+            lastUsedAt: string | null;
+        };
+        /**
          * Ingest
          * @description A token; without one, the login file of the set-up is taken.
          */
@@ -2891,6 +3491,20 @@ export interface components {
              */
             success: true;
         };
+        /** LogLineView */
+        LogLineView: {
+            /** At */
+            at: string | null;
+            /** Order */
+            order: number;
+            /**
+             * Stream
+             * @enum {string}
+             */
+            stream: "stdout" | "stderr";
+            /** Text */
+            text: string;
+        };
         /** LogView */
         LogView: {
             /** Commits */
@@ -2997,10 +3611,52 @@ export interface components {
             /** Userid */
             userId?: string | null;
         };
+        /**
+         * NewConnection
+         * @description A Coolify's address and one of its API tokens, which is never shown again.
+         */
+        NewConnection: {
+            /**
+             * Token
+             * Format: password
+             */
+            token: string;
+            /** Url */
+            url: string;
+        };
         /** NewContainer */
         NewContainer: {
             /** Userid */
             userId?: string | null;
+        };
+        /**
+         * NewDeployment
+         * @description A deployment to start; without `appId` the application that the environment remembers.
+         *
+         *     `pushedOnly` deploys what is pushed although there is work that is not; `branch` says that this
+         *     branch is meant, which has to be the one that the application builds.
+         */
+        NewDeployment: {
+            /** Appid */
+            appId?: string | null;
+            /** Branch */
+            branch?: string | null;
+            /** Environmentid */
+            environmentId?: string | null;
+            /**
+             * Force
+             * @default false
+             */
+            force: boolean;
+            /** Pullrequestid */
+            pullRequestId?: number | null;
+            /**
+             * Pushedonly
+             * @default false
+             */
+            pushedOnly: boolean;
+            /** Sessionid */
+            sessionId?: string | null;
         };
         /** NewEnvironment */
         NewEnvironment: {
@@ -3022,6 +3678,20 @@ export interface components {
         NewPrompt: {
             /** Text */
             text: string;
+        };
+        /**
+         * NewRollback
+         * @description An earlier commit to go back to; `commits` lists those whose images are still there.
+         */
+        NewRollback: {
+            /** Appid */
+            appId?: string | null;
+            /** Commit */
+            commit: string;
+            /** Environmentid */
+            environmentId?: string | null;
+            /** Sessionid */
+            sessionId?: string | null;
         };
         /**
          * NewSession
@@ -3353,6 +4023,15 @@ export interface components {
             /** Pushes */
             pushes: components["schemas"]["PushedRef"][];
         };
+        /** Received */
+        Received: {
+            /**
+             * Received
+             * @default true
+             * @constant
+             */
+            received: true;
+        };
         /** ReconcilerList */
         ReconcilerList: {
             /** Reconcilers */
@@ -3397,6 +4076,21 @@ export interface components {
             password: string;
             /** Setuptoken */
             setupToken?: string | null;
+        };
+        /** RememberedAnswer */
+        RememberedAnswer: {
+            /** Appid */
+            appId: string | null;
+            /** Appname */
+            appName: string | null;
+        };
+        /**
+         * RememberedApplication
+         * @description The application that deployments of an environment are of.
+         */
+        RememberedApplication: {
+            /** Appid */
+            appId: string;
         };
         /** Removed */
         Removed: {
@@ -3462,6 +4156,15 @@ export interface components {
              */
             success: true;
         };
+        /** RollbackCommitView */
+        RollbackCommitView: {
+            /** Commit */
+            commit: string;
+            /** Createdat */
+            createdAt: string | null;
+            /** Current */
+            current: boolean;
+        };
         /**
          * RunChanges
          * @description After how many tokens the owner is asked, counted from now on; null for never.
@@ -3469,6 +4172,27 @@ export interface components {
         RunChanges: {
             /** Limittokens */
             limitTokens: number | null;
+        };
+        /**
+         * RunLogAnswer
+         * @description What a build printed after the line `after`; ask for `next` as `after` for what follows.
+         *
+         *     `complete`: nothing follows. `truncated`: lines before these, or ends of long ones, are left
+         *     out. Where `available` is false, `reason` says why.
+         */
+        RunLogAnswer: {
+            /** Available */
+            available: boolean;
+            /** Complete */
+            complete: boolean;
+            /** Lines */
+            lines: components["schemas"]["LogLineView"][];
+            /** Next */
+            next: number;
+            /** Reason */
+            reason: string | null;
+            /** Truncated */
+            truncated: boolean;
         };
         /** RunView */
         RunView: {
@@ -3689,6 +4413,24 @@ export interface components {
             signIns: components["schemas"]["SignInView"][];
         };
         /**
+         * StartedDeployment
+         * @description `started`: Coolify has taken it. `pending`: it will be asked again; `reason` says why.
+         */
+        StartedDeployment: {
+            coolifyResponse: components["schemas"]["CoolifyResponse"] | null;
+            deployment: components["schemas"]["DeploymentView"];
+            /**
+             * Deploymentid
+             * Format: uuid
+             */
+            deploymentId: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "started" | "pending";
+        };
+        /**
          * StartedFrom
          * @description What the session's branch was asked to begin from, and the commit that this was.
          */
@@ -3887,6 +4629,21 @@ export interface components {
             ok: boolean;
             /** Reason */
             reason: string | null;
+        };
+        /**
+         * WorkProblemView
+         * @description Why what is built would not be the work at hand; `details` say what helps.
+         */
+        WorkProblemView: {
+            /**
+             * Code
+             * @enum {string}
+             */
+            code: "UNCOMMITTED_WORK" | "UNPUSHED_WORK" | "OTHER_BRANCH";
+            /** Details */
+            details: string;
+            /** Message */
+            message: string;
         };
         /** DeletedAnswer */
         craftastic__agents__endpoints__DeletedAnswer: {
@@ -5724,6 +6481,702 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Removed"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    list_applications_api_coolify_applications_get: {
+        parameters: {
+            query?: {
+                environmentId?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApplicationList"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    get_connection_api_coolify_connection_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConnectionView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    put_connection_api_coolify_connection_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewConnection"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConnectionView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    remove_connection_api_coolify_connection_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CoolifyDone"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    check_connection_api_coolify_connection_check_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConnectionView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    make_hook_api_coolify_hook_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookAddress"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    remove_hook_api_coolify_hook_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CoolifyDone"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    make_server_hook_api_coolify_server_hook_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HookAddress"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    remove_server_hook_api_coolify_server_hook_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CoolifyDone"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    read_application_log_api_deployment_application_logs__deployment_id__get: {
+        parameters: {
+            query?: {
+                lines?: number;
+            };
+            header?: never;
+            path: {
+                deployment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApplicationLogAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    get_application_api_deployment_application__environment_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                environment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RememberedAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    remember_application_api_deployment_application__environment_id__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                environment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RememberedApplication"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RememberedAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    forget_application_api_deployment_application__environment_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                environment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RememberedAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    cancel_deployment_api_deployment_cancel__deployment_id__post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeploymentView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    check_deployment_api_deployment_check__target_id__get: {
+        parameters: {
+            query?: {
+                appId?: string | null;
+                branch?: string | null;
+                pullRequestId?: number | null;
+            };
+            header?: never;
+            path: {
+                target_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    list_commits_api_deployment_commits__target_id__get: {
+        parameters: {
+            query?: {
+                appId?: string | null;
+            };
+            header?: never;
+            path: {
+                target_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CommitList"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    deploy_api_deployment_deploy_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A text of the client's own choice, new for each thing that it wants: sent again within a day, the request has no effect and gets the first answer. */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDeployment"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StartedDeployment"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    take_hook_api_deployment_hook__key__post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                key: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Received"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    list_deployments_api_deployment_list__target_id__get: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                target_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeploymentList"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    read_build_log_api_deployment_logs__deployment_id__get: {
+        parameters: {
+            query?: {
+                after?: number;
+            };
+            header?: never;
+            path: {
+                deployment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunLogAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    roll_back_api_deployment_rollback_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A text of the client's own choice, new for each thing that it wants: sent again within a day, the request has no effect and gets the first answer. */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewRollback"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StartedDeployment"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    get_deployment_api_deployment_status__deployment_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeploymentView"];
                 };
             };
             /** @description An error */
