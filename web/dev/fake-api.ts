@@ -7,9 +7,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { randomUUID } from 'node:crypto';
 import type { Plugin } from 'vite';
+import type { GitStatus } from '../src/api/git';
 import type { Environment, ListedEnvironment, SessionLine, User } from '../src/api/types';
 import { accountAnswer } from './fake-accounts.ts';
 import { agentAnswer, beginTurn, seedAgents, type AgentCall } from './fake-agents.ts';
+import { coolifyAndDeployments } from './fake-deployments.ts';
 import { gitAnswer } from './fake-git.ts';
 import { jobAnswer } from './fake-jobs.ts';
 import { administers, mailedAnswer, peopleAnswer } from './fake-people.ts';
@@ -374,15 +376,27 @@ function others(
   const { id: userId, email } = account.user;
   const call = { method, part: [area, ...part], query, body, email, userId };
   const accounts = accountAnswer(call) ?? peopleAnswer(call);
-  if (accounts || area !== 'git') return accounts;
+  if (accounts) return accounts;
   const lines = account.environments.flatMap((one) => one.sessions);
-  return gitAnswer({
+  const git = (wish: { method: string; part: string[] }) =>
+    gitAnswer({
+      ...wish,
+      query,
+      body,
+      branchOf: (id) => lines.find((one) => one.id === id)?.gitBranch,
+      knowsEnvironment: (id) => account.environments.some((one) => one.id === id),
+    });
+  if (area === 'git') return git({ method, part });
+  return coolifyAndDeployments({
     method,
+    area,
     part,
     query,
     body,
-    branchOf: (id) => lines.find((one) => one.id === id)?.gitBranch,
-    knowsEnvironment: (id) => account.environments.some((one) => one.id === id),
+    user: account.user,
+    sessions: lines,
+    statusOf: (id) => (git({ method: 'GET', part: ['status', id] })?.body as { data: GitStatus }).data,
+    tell: (event) => tell(account, event),
   });
 }
 

@@ -33,6 +33,10 @@ export function staleKeys(event: ServerEvent): QueryKey[] {
         ['git', 'status'],
         ['git', 'branches'],
       ];
+    case 'deployment':
+      return [['deployments']];
+    case 'coolify':
+      return [['coolify'], ['deployment-check'], ['deployment-commits']];
     case 'github':
       return [['github']];
     case 'account':

@@ -52,6 +52,7 @@ export const routes: RouteObject[] = [
             return import('@/screens/workspace');
           }),
           screen('/s/:session/diff', () => import('@/screens/review')),
+          screen('/deployments/:deployment', () => import('@/screens/deployments')),
           screen('/agents', () => import('@/screens/agents')),
           screen('/agents/:agent', () => import('@/screens/agents/agent')),
           screen('/settings/github', () => import('@/screens/github')),

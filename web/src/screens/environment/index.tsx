@@ -15,6 +15,7 @@ import { DropdownMenu, type MenuItem } from '@/ui/menu';
 import { SkeletonRows } from '@/ui/skeleton';
 import { TabPanel, Tabs, type Tab } from '@/ui/tabs';
 import { toast } from '@/ui/toast';
+import { DeployPanel } from '../deployments/panel';
 import { DeleteEnvironment } from '../environments/delete';
 import { isReady } from '../environments/steps';
 import { BranchesTab } from './branches-tab';
@@ -69,14 +70,15 @@ function NoSuchEnvironment() {
   );
 }
 
-const TABS = ['sessions', 'branches', 'pushes', 'settings'] as const;
+const TABS = ['sessions', 'branches', 'pushes', 'deployments', 'settings'] as const;
+const OF_A_REPOSITORY: readonly TabName[] = ['branches', 'pushes'];
 type TabName = (typeof TABS)[number];
 
 /** The tab is part of the address. */
 function useTab(withRepository: boolean): [TabName, (tab: TabName) => void] {
   const [params, setParams] = useSearchParams();
   const asked = TABS.find((one) => one === params.get('tab')) ?? 'sessions';
-  const there = withRepository || asked === 'sessions' || asked === 'settings';
+  const there = withRepository || !OF_A_REPOSITORY.includes(asked);
   const change = (tab: TabName) =>
     setParams(
       (before) => {
@@ -119,6 +121,7 @@ function EnvironmentScreen({ environment }: { environment: Environment }) {
           { value: 'pushes' as const, label: 'Pushes' },
         ]
       : []),
+    { value: 'deployments', label: 'Deployments' },
     { value: 'settings', label: 'Settings' },
   ];
   return (
@@ -155,6 +158,14 @@ function EnvironmentScreen({ environment }: { environment: Environment }) {
         </TabPanel>
         <TabPanel value="pushes">
           <PushesTab environmentId={environment.id} />
+        </TabPanel>
+        <TabPanel value="deployments">
+          <div className="max-w-3xl">
+            <DeployPanel
+              target={{ kind: 'environment', id: environment.id, environmentId: environment.id }}
+              worktree=""
+            />
+          </div>
         </TabPanel>
         <TabPanel value="settings">
           <SettingsTab environment={environment} ready={ready} />

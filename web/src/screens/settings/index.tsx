@@ -4,6 +4,7 @@ import { ActivitySettings } from '../account/activity';
 import { PasswordSettings } from '../account/password';
 import { SignInSettings } from '../account/sign-ins';
 import { TokenSettings } from '../account/tokens';
+import { CoolifySettings } from '../deployments/settings';
 import { AccountSettings } from './account';
 import { AppearanceSettings } from './appearance';
 import { GitHostSettings } from './hosts';
@@ -34,6 +35,8 @@ export function Component() {
       return <KeySettings />;
     case 'hosts':
       return <GitHostSettings />;
+    case 'coolify':
+      return <CoolifySettings />;
     case 'variables':
       return <VariableSettings />;
     default:

@@ -10,6 +10,7 @@ import {
   MailPlus,
   MonitorSmartphone,
   Palette,
+  Rocket,
   ScrollText,
   Server,
   UserRound,
@@ -53,6 +54,7 @@ export const SETTINGS: readonly SettingsPart[] = [
   },
   { path: 'github', title: 'GitHub', icon: FolderGit2, words: 'connect repositories' },
   { path: 'hosts', title: 'Git hosts', icon: Server, words: 'gitlab forgejo credentials' },
+  { path: 'coolify', title: 'Deployments', icon: Rocket, words: 'coolify deploy webhook token roll back' },
   { path: 'variables', title: 'Variables', icon: KeyRound, words: 'secrets environment' },
 ];
 

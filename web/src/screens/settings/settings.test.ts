@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { hostOf } from './hosts';
+import { ADMINISTRATION, addressOf, SETTINGS } from './parts';
 import { variableNameProblem } from './variables-editor';
 
 describe('hostOf', () => {
@@ -19,6 +20,12 @@ describe('hostOf', () => {
   it('never keeps a password that stands in an address', () => {
     expect(hostOf('https://bob:secret@git.example.com/x')).toBe('https://git.example.com');
   });
+});
+
+it('has each part at an address of its own', () => {
+  const addresses = [...SETTINGS, ...ADMINISTRATION].map(addressOf);
+  expect(new Set(addresses).size).toBe(addresses.length);
+  expect(addresses).toContain('/settings/coolify');
 });
 
 describe('variableNameProblem', () => {

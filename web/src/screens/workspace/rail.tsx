@@ -1,20 +1,32 @@
 import type { ReactNode } from 'react';
 import type { Environment, Session } from '@/api/types';
+import { StatusDot } from '@/ui/status';
 import { TabPanel, Tabs, type Tab } from '@/ui/tabs';
 import { Changes } from './changes';
 import { Commands } from './commands';
+import { Deploy } from './deploy';
 import { Info } from './info';
 
-export const RAIL_TABS = ['changes', 'info', 'commands'] as const;
+export const RAIL_TABS = ['changes', 'deploy', 'info', 'commands'] as const;
 export type RailTab = (typeof RAIL_TABS)[number];
 
 export const isRailTab = (value: unknown): value is RailTab => RAIL_TABS.some((one) => one === value);
 
-/** Which parts a session has. Pure. */
-export function railTabs(session: Session, changed: number | undefined): Tab<RailTab>[] {
+/** Which parts a session has; `deploying`: its work is on its way. Pure. */
+export function railTabs(session: Session, changed: number | undefined, deploying = false): Tab<RailTab>[] {
   if (session.gitBranch === null) return [{ value: 'info', label: 'Info' }];
   return [
     { value: 'changes', label: 'Changes', count: changed === 0 ? undefined : changed },
+    {
+      value: 'deploy',
+      label: deploying ? (
+        <>
+          Deploy <StatusDot kind="working" label="under way" />
+        </>
+      ) : (
+        'Deploy'
+      ),
+    },
     { value: 'info', label: 'Info' },
     { value: 'commands', label: 'Commands' },
   ];
@@ -27,6 +39,9 @@ type PartProps = {
   running: boolean;
   file: string | undefined;
   onOpen: (file: string | undefined) => void;
+  /** Pushes the branch. */
+  onPush: () => void;
+  pushing: boolean;
 };
 
 /** What stands beside the terminals. */
@@ -64,9 +79,30 @@ export function Rail({
 }
 
 /** One part alone. */
-export function RailPart({ tab, session, environment, running, file, onOpen }: PartProps & { tab: RailTab }) {
+export function RailPart({
+  tab,
+  session,
+  environment,
+  running,
+  file,
+  onOpen,
+  onPush,
+  pushing,
+}: PartProps & { tab: RailTab }) {
   if (tab === 'info') {
     return <Info session={session} environment={environment} git={running && session.gitBranch !== null} />;
+  }
+  if (tab === 'deploy') {
+    return (
+      <Deploy
+        key={session.id}
+        session={session}
+        running={running}
+        pushing={pushing}
+        onReview={() => onOpen(undefined)}
+        onPush={onPush}
+      />
+    );
   }
   if (!running) {
     return (

@@ -1,6 +1,7 @@
-import { Ellipsis, GitCompare, PanelRight, Plus, SquareTerminal } from 'lucide-react';
+import { Ellipsis, GitCompare, PanelRight, Plus, Rocket, SquareTerminal } from 'lucide-react';
 import { lazy, Suspense, useCallback, useRef, useState } from 'react';
 import { useNavigate, useSearchParams } from 'react-router';
+import { useDeployments } from '@/api/deployments';
 import { useGitStatus } from '@/api/git';
 import { useEnvironment, useSessions } from '@/api/queries';
 import type { Environment, Session } from '@/api/types';
@@ -127,7 +128,8 @@ function WorkspaceScreen({
   useFreshWorktree(session.id, git, area);
   useLooked(session);
 
-  const tabs = railTabs(session, status.data?.files.length);
+  const deploying = useDeployments(session.id, session.gitBranch !== null).data?.some(({ live }) => live);
+  const tabs = railTabs(session, status.data?.files.length, deploying);
   const tab = tabs.some(({ value }) => value === railTab) ? railTab : 'info';
   const shown: View = wide || tabs.some(({ value }) => value === view) ? view : 'terminal';
   const review = (file?: string) => {
@@ -170,7 +172,15 @@ function WorkspaceScreen({
     <SyncResult sync={sync} environmentId={session.environmentId} onLook={() => showRail('changes')} />
   );
   const inRail = wide && railOpen && !inReview;
-  const part = { session, environment, running, file: undefined, onOpen: review };
+  const part = {
+    session,
+    environment,
+    running,
+    file: undefined,
+    onOpen: review,
+    onPush: () => sync.push(),
+    pushing: sync.pushed.isPending,
+  };
   return (
     <Page
       title={session.name}
@@ -220,7 +230,7 @@ function WorkspaceScreen({
         <Split
           id="workspace"
           label="Width of the terminals"
-          initial={0.74}
+          initial={0.69}
           min={0.4}
           max={0.86}
           only={wide ? (inRail ? undefined : 'first') : shown === 'terminal' ? 'first' : 'second'}
@@ -481,6 +491,16 @@ function useWorkspaceCommands({
       group,
       keys: 'v i',
       run: () => showRail('info'),
+    },
+    {
+      id: 'workspace.deploy',
+      title: 'Deploy',
+      group,
+      keys: 'v y',
+      icon: Rocket,
+      keywords: 'coolify deployment roll back publish',
+      enabled: repository,
+      run: () => showRail('deploy'),
     },
     {
       id: 'workspace.review',
