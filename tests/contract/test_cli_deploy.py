@@ -503,6 +503,27 @@ async def test_following_goes_on_over_a_restart_of_the_server(person: Deployer) 
     assert len(person.coolify.runs) == 1
 
 
+async def test_a_log_that_cannot_be_read_for_a_while_does_not_end_the_following(
+    person: Deployer,
+) -> None:
+    token = await person.connect()
+    hook = await person.hook()
+    commit = await person.work()
+    person.application()
+    followed = Asked(person.cli, "deploy", "work", "--app", "web", "--follow")
+    run = await person.asked()
+    await followed.shows(b"Waits for Coolify.")
+
+    person.coolify.kill_token(token)
+    await followed.shows(b"No build log: ")
+    person.coolify.tokens[token].dead = False
+    person.coolify.finish(run, commit=commit)
+    await person.tell(hook, run)
+
+    assert await followed.ended() == 0, followed.shown
+    assert f"web runs commit {commit[:7]}, healthy".encode() in followed.shown
+
+
 async def test_the_end_of_a_followed_deployment_can_be_had_as_json(person: Deployer) -> None:
     await person.connect()
     await person.work()

@@ -11,6 +11,8 @@ from urllib.parse import unquote
 import anyio
 import httpx
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.tls import TLSStream
 
 from craftastic.coolify.api import (
     Abilities,
@@ -630,6 +632,40 @@ async def test_certificate_that_is_not_valid_is_told(http: CoolifyHttp, tmp_path
             await coolify.version()
 
         assert https.requests == []
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_connection_that_stops_speaking_tls_is_unavailable(
+    tmp_path: Path, trusted: bool
+) -> None:
+    certificate = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.file, certificate.key)
+    trust = ssl.create_default_context(cafile=str(certificate.file))
+    trust.check_hostname = False
+    settings = Settings.model_validate({"git_allow_private": True})
+
+    async def serve(stream: SocketStream) -> None:
+        async with stream:
+            await TLSStream.wrap(stream, server_side=True, ssl_context=context)
+            await stream.receive()
+            await stream.send(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+            await stream.receive()
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        pinned_client(settings, tls=trust) as users,
+        httpx.AsyncClient(verify=trust, trust_env=False) as operator,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, serve)
+        port = listener.extra(SocketAttribute.local_port)
+        url = f"https://127.0.0.1:{port}"
+        coolify = CoolifyHttp(users, operator).api(url, f"7|{canary('token')}", trusted=trusted)
+
+        with pytest.raises(CoolifyUnavailable, match="does not speak TLS as it should"):
+            await coolify.version()
+        tasks.cancel_scope.cancel()
 
 
 async def test_slow_coolify_keeps_no_connections_from_others(hurried: CoolifyHttp) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import anyio
 import pytest
 import sqlalchemy
+from anyio.abc import SocketAttribute, SocketStream
 
 from craftastic.coolify.errors import (
     BadCoolifyUrl,
@@ -33,6 +34,7 @@ from tests.contract.conftest import until
 from tests.fakes.clock import FakeClock
 from tests.fakes.coolify_rig import CoolifyRig, coolify_rig
 from tests.fakes.toy_coolify import Role, ToyCoolify
+from tests.secrecy import canary
 
 
 @pytest.fixture
@@ -829,6 +831,8 @@ async def test_hostile_coolify_that_sends_the_token_back_does_not_make_it_seen(
         ("other/sub/web", "https://gitlab.com/group/sub/web", False),
         ("example/web2", "https://github.com/example/web", False),
         ("another/web", "https://github.com/example/web", False),
+        ("https://git.example.com/web.git", "https://git.example.com/web", True),
+        ("https://git.example.com/", "https://git.example.com", False),
         ("web", "https://github.com/example/web", False),
         ("", "https://github.com/example/web", False),
         (None, "https://github.com/example/web", False),
@@ -842,3 +846,44 @@ def test_repositories_are_compared_by_what_they_are(
 ) -> None:
     assert same_repository(coolifys, ours) is same
     assert same_repository(ours, coolifys) is same
+
+
+async def test_one_who_connects_many_slow_places_keeps_no_connections_from_others(
+    rig: CoolifyRig,
+) -> None:
+    waiting = 0
+
+    async def serve(stream: SocketStream) -> None:
+        nonlocal waiting
+        waiting += 1
+        async with stream:
+            with contextlib.suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                while True:
+                    await stream.receive()
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, serve)
+        origin = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        rig.origins.append(origin)
+        coolify = await rig.server()
+        for number in range(60):
+            tasks.start_soon(coolify.put, rig.alice, f"{origin}/{number}", canary("token"))
+        with anyio.move_on_after(1):
+            await anyio.sleep_forever()  # all that can come have come
+
+        connected = await coolify.put(rig.bob, rig.toy.url, rig.toy.token())
+        tasks.cancel_scope.cancel()
+
+    assert connected.configured
+    assert 0 < waiting < 20
+
+
+async def test_pauses_that_are_over_are_not_kept(rig: CoolifyRig, coolify: CoolifyService) -> None:
+    await coolify.pause("one/queue", 0)
+    await coolify.pause("two", 60)
+    await coolify.pause("three/queue", 60)
+
+    assert sorted(row["key"] for row in await rig.rows("coolify_pauses")) == ["three/queue", "two"]

@@ -5,10 +5,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from craftastic.coolify.service import HookOwner
 from craftastic.database import Database
+from craftastic.deployments._repository import DeploymentRepository
 from craftastic.deployments.service import (
     Deployment,
     DeploymentFailed,
@@ -16,10 +18,13 @@ from craftastic.deployments.service import (
     Health,
     Pace,
     Status,
+    TargetNotFound,
     TooManyDeployments,
 )
+from craftastic.tables import METADATA
 from tests.fakes.clock import FakeClock
-from tests.fakes.deployment_rig import DeploymentRig, deployment_rig
+from tests.fakes.deployment_rig import DeploymentRig, connected, deployment_rig
+from tests.fakes.git_rig import Secrets
 from tests.fakes.toy_coolify import ToyCoolify, line
 
 COMMIT = "c0ffee" + "0" * 34
@@ -438,3 +443,137 @@ async def test_log_is_read_once_however_many_look(rig: DeploymentRig) -> None:
     assert looks_at(rig, taken) == 1
     assert [one.text for one in log.lines] == ["two"]
     assert (log.next, log.complete, log.truncated) == (2, False, False)
+
+
+# ---- what one person's Coolify does to everybody ------------------------------------------------
+
+
+async def somebody_else(rig: DeploymentRig) -> tuple[DeploymentService, ToyCoolify, Deployment]:
+    """Return a server, and what somebody with another Coolify deploys, which is not due yet."""
+    toy = await rig.coolify.another()
+    service = await rig.server()
+    await connected(service.coolify, rig.coolify.bob, toy)
+    rig.shop.owner = rig.coolify.bob
+    environment = await rig.shop.create("two")
+    wish = rig.wish(target_id=environment.id, app_id=toy.application("web").uuid)
+    taken = await service.deploy(rig.coolify.bob, wish)
+    await rig.put_off(taken, 600)
+    return service, toy, taken
+
+
+async def test_coolify_that_hangs_holds_up_nobody_elses_deployments(rig: DeploymentRig) -> None:
+    service, toy, theirs = await somebody_else(rig)
+    taken = await service.deploy(rig.owner, rig.wish())
+    await rig.later(15)
+    rig.toy.fault("/deployments/*", hang=True)
+    toy.calls.clear()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(service.reconcile)
+        await rig.until_called("GET", f"/deployments/{taken.run_id}")
+        hinted = await service.hint(HookOwner(rig.coolify.bob), theirs.run_id, None)
+        await anyio.to_thread.run_sync(
+            lambda: toy.wait_for("GET", f"/deployments/{theirs.run_id}", timeout_s=5)
+        )
+        rig.toy.release()
+
+    assert hinted
+
+
+async def test_fault_with_one_deployment_keeps_nobody_from_looking_at_the_others(
+    rig: DeploymentRig,
+) -> None:
+    class Broken(Secrets):
+        def mask_text(self, text: str) -> str:
+            raise RuntimeError("a fault that nobody thought of")
+
+    service, toy, theirs = await somebody_else(rig)
+    rig.secrets = Broken()
+    await service.deploy(rig.owner, rig.wish())
+    rig.toy.fail(log=[line("boom", stream="stderr")])
+    toy.finish(commit=COMMIT)
+    await rig.later(700)
+
+    await service.reconcile()
+
+    assert (await service.get_owned(rig.coolify.bob, theirs.id)).status is Status.SUCCEEDED
+
+
+async def test_what_a_dead_server_had_is_taken_in_its_turn(
+    rig: DeploymentRig, service: DeploymentService
+) -> None:
+    apps = [rig.toy.application(f"app-{number}") for number in range(4)]
+    had, *others = [await service.deploy(rig.owner, rig.wish(app_id=one.uuid)) for one in apps]
+    await rig.later(15)
+    async with service.database.begin() as tx:
+        assert await DeploymentRepository(tx).claim(had.id, 60)
+    for one in others:
+        await rig.put_off(one, 300)
+    await rig.later(400)
+
+    async with service.database.begin() as tx:
+        (claim,) = await DeploymentRepository(tx).claim_due(1, 60)
+
+    assert claim.row.id == had.id
+
+
+async def test_number_of_deployments_that_are_looked_at_has_a_bound(
+    rig: DeploymentRig, service: DeploymentService
+) -> None:
+    rig.web.after_finish = "starting:unknown"
+    await rig.put_off(await service.deploy(rig.owner, rig.wish()), -10)
+    rig.toy.finish(commit=COMMIT)
+    await service.reconcile()
+    (row,) = await rig.coolify.rows("deployments")
+    assert (row["status"], row["live"]) == ("succeeded", True)
+    async with service.database.begin() as tx:
+        for _ in range(59):
+            await tx.execute(METADATA.tables["deployments"].insert(), {**row, "id": uuid4()})
+
+    with pytest.raises(TooManyDeployments):
+        await service.deploy(rig.owner, rig.wish())
+
+
+# ---- the remembered application -----------------------------------------------------------------
+
+
+async def test_two_who_choose_an_application_at_once_both_do(
+    rig: DeploymentRig, service: DeploymentService
+) -> None:
+    other = await rig.server()
+    now = rig.shop.clock.now()
+
+    async def choose() -> None:
+        async with other.database.begin() as tx:
+            await DeploymentRepository(tx).remember(rig.owner, rig.target, "b", "B", now)
+
+    async with anyio.create_task_group() as tasks:
+        async with service.database.begin() as tx:
+            await DeploymentRepository(tx).remember(rig.owner, rig.target, "a", "A", now)
+            await tx.flush()
+            tasks.start_soon(choose)
+            with anyio.move_on_after(0.3):
+                await anyio.sleep_forever()  # long enough for the other one to come to the row
+
+    assert await service.remembered(rig.owner, rig.target) == ("b", "B")
+
+
+async def test_environment_that_is_deleted_while_its_application_is_chosen_is_not_found(
+    rig: DeploymentRig, service: DeploymentService
+) -> None:
+    rig.toy.fault("/applications/*", hang=True)
+    refused: list[TargetNotFound] = []
+
+    async def choose() -> None:
+        with pytest.raises(TargetNotFound) as error:
+            await service.remember(rig.owner, rig.target, rig.web.uuid)
+        refused.append(error.value)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(choose)
+        await rig.until_called("GET", "/applications/*")
+        async with rig.coolify.database.begin() as tx:
+            await tx.execute(METADATA.tables["environments"].delete())
+        rig.toy.release()
+
+    assert refused

@@ -400,6 +400,21 @@ async def test_deployment_that_nobody_can_follow_is_given_up_at_its_deadline(
     assert (after.reason or "").startswith("It is not known how this deployment ended")
 
 
+async def test_run_that_is_listed_and_cannot_be_looked_at_is_given_up_at_its_deadline(
+    rig: DeploymentRig, service: DeploymentService
+) -> None:
+    taken = await service.deploy(rig.owner, rig.wish())
+    body = {"message": "Deployment not found."}
+    rig.toy.fault(f"/deployments/{taken.run_id}", 404, body=body, times=3)
+
+    found = await rig.stepped(service, taken)
+    late = await rig.stepped(service, taken, 7201)
+
+    assert (found.status, found.live) == (Status.PENDING, True)
+    assert (late.status, late.live) == (Status.FAILED, False)
+    assert "not known how this deployment ended" in (late.reason or "")
+
+
 async def test_build_that_never_ends_is_given_up_at_its_deadline(
     rig: DeploymentRig, service: DeploymentService
 ) -> None:

@@ -123,6 +123,7 @@ async def look_at_everything(person: Person, look: Look, life: Life) -> None:
         (f"/e/{life.environment}", "environment", "shop"),
         (f"/e/{life.environment}?tab=branches", "branches", "shop"),
         (f"/e/{life.environment}?tab=pushes", "pushes", "shop"),
+        (f"/e/{life.environment}?tab=deployments", "environment's deployments", "shop"),
         (f"/e/{life.environment}?tab=settings", "environment's settings", "shop"),
         ("/settings/account", "account", "Account"),
         ("/settings/password", "password", "Password"),
@@ -136,6 +137,7 @@ async def look_at_everything(person: Person, look: Look, life: Life) -> None:
         ("/settings/keys", "keys", "Keys"),
         ("/settings/github", "GitHub", "GitHub"),
         ("/settings/hosts", "git hosts", "Git hosts"),
+        ("/settings/coolify", "Coolify", "Deployments"),
         ("/settings/variables", "variables", "Variables"),
         ("/nowhere", "no such screen", "Not found"),
     ):
@@ -171,7 +173,7 @@ async def look_at_work(person: Person, look: Look, life: Life) -> None:
     await look.goes(f"/s/{life.session}", "session", "rounding")
     await person.terminal_is_live("rounding")
     await look.at("terminal")
-    for part in ("Changes", "Info", "Commands"):
+    for part in ("Changes", "Deploy", "Info", "Commands"):
         await page.get_by_role("radio" if person.phone else "tab", name=re.compile(part)).click()
         await look.at(f"{part} of the session")
     await look.goes(f"/s/{life.session}/diff", "review", "Review")

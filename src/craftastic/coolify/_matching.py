@@ -23,6 +23,8 @@ def same_repository(one: str | None, other: str | None) -> bool:
     (host, parts), (other_host, other_parts) = _place(one), _place(other)
     if host is not None and other_host is not None and host != other_host:
         return False
+    if host is not None and host == other_host and parts == other_parts:
+        return bool(parts)
     # A server may have its repositories below a path over https that ssh addresses lack.
     length = min(len(parts), len(other_parts))
     return length >= LEAST_PARTS and parts[-length:] == other_parts[-length:]

@@ -476,3 +476,25 @@ def test_whatever_is_sent_is_read_or_refused_and_never_breaks(found: object) -> 
         # It can be stored and sent: no halves of characters are left.
         told.encode()
         assert "\\ud8" not in told
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"deployments":[' + b"{}," * 1_000_000 + b"{}]}",
+        b"[" + b"0," * 3_000_000 + b"0]",
+        b"[" + b'"",' * 1_000_000 + b'""]',
+    ],
+)
+def test_answer_of_millions_of_values_is_not_read(body: bytes) -> None:
+    with pytest.raises(CoolifyUnavailable):
+        parsed(body)
+
+
+def test_log_of_millions_of_values_is_not_read_and_one_with_many_commas_is() -> None:
+    hostile = json.dumps({"deployment_uuid": "a", "logs": "[" + "{}," * 2_000_000 + "{}]"})
+    listed = json.dumps([{"output": "1,{" * 2000, "type": "stdout"}] * 300)
+    honest = json.dumps({"deployment_uuid": "a", "logs": listed})
+
+    assert read_run(parsed(hostile.encode())).log == ()
+    assert len(read_run(parsed(honest.encode())).log or ()) == 300
