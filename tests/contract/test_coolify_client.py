@@ -659,7 +659,7 @@ async def test_connection_that_stops_speaking_tls_is_unavailable(
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(listener.serve, serve)
-        port = listener.extra(SocketAttribute.local_port)
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - no Django here
         url = f"https://127.0.0.1:{port}"
         coolify = CoolifyHttp(users, operator).api(url, f"7|{canary('token')}", trusted=trusted)
 

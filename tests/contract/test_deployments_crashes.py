@@ -471,13 +471,13 @@ async def test_coolify_that_hangs_holds_up_nobody_elses_deployments(rig: Deploym
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.reconcile)
         await rig.until_called("GET", f"/deployments/{taken.run_id}")
-        hinted = await service.hint(HookOwner(rig.coolify.bob), theirs.run_id, None)
+        assert await service.hint(HookOwner(rig.coolify.bob), theirs.run_id, None)
         await anyio.to_thread.run_sync(
             lambda: toy.wait_for("GET", f"/deployments/{theirs.run_id}", timeout_s=5)
         )
         rig.toy.release()
 
-    assert hinted
+    assert toy.count("GET", f"/deployments/{theirs.run_id}") == 1
 
 
 async def test_fault_with_one_deployment_keeps_nobody_from_looking_at_the_others(
@@ -547,13 +547,12 @@ async def test_two_who_choose_an_application_at_once_both_do(
         async with other.database.begin() as tx:
             await DeploymentRepository(tx).remember(rig.owner, rig.target, "b", "B", now)
 
-    async with anyio.create_task_group() as tasks:
-        async with service.database.begin() as tx:
-            await DeploymentRepository(tx).remember(rig.owner, rig.target, "a", "A", now)
-            await tx.flush()
-            tasks.start_soon(choose)
-            with anyio.move_on_after(0.3):
-                await anyio.sleep_forever()  # long enough for the other one to come to the row
+    async with anyio.create_task_group() as tasks, service.database.begin() as tx:
+        await DeploymentRepository(tx).remember(rig.owner, rig.target, "a", "A", now)
+        await tx.flush()
+        tasks.start_soon(choose)
+        with anyio.move_on_after(0.3):
+            await anyio.sleep_forever()  # long enough for the other one to come to the row
 
     assert await service.remembered(rig.owner, rig.target) == ("b", "B")
 

@@ -417,3 +417,20 @@ async def test_committing_and_pushing_makes_work_deployable(
 
     assert [one.code for one in before.problems] == ["UNCOMMITTED_WORK", "UNPUSHED_WORK"]
     assert after.ready
+
+
+async def test_git_of_a_sandbox_that_makes_commits_up_is_not_believed(
+    rig: DeploymentRig, service: DeploymentService, git: GitRig
+) -> None:
+    await pushed(git)
+    told = "# branch.oid %0300d\\0# branch.head work\\0# branch.upstream origin/work\\0"
+    git.replace_git(
+        f"""case "$*" in
+        *status*) printf '{told}# branch.ab +0 -0\\0'; exit 0 ;;
+        esac"""
+    )
+
+    with pytest.raises(UnpushedWork):
+        await service.deploy(rig.owner, rig.wish())
+
+    assert rig.toy.runs == []

@@ -142,7 +142,7 @@ class _Log:
         was = self.missing
         try:
             new = await self.more()
-        except (Conflict, Unavailable, RateLimited) as error:
+        except CraftasticError as error:
             new, self.missing = False, error.message
         if self.missing and self.missing != was and self.shown:
             say(f"No build log: {self.missing}")

@@ -32,6 +32,9 @@ MAX_LOG_CHARS = 1 << 20
 MAX_LIST = 500
 MAX_LINES = 10_000
 MAX_NUMBER = (1 << 31) - 1
+MAX_VALUES = 200_000
+MAX_VALUES_OF_LOG = 300_000
+"""Most values in an answer, about. Each takes many times the memory, and the time, of its text."""
 
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -458,11 +461,14 @@ _STATUSES = frozenset(RunStatus) - {RunStatus.UNKNOWN}
 
 def _log(found: object) -> tuple[LogLine, ...]:
     """Return what may be shown of a log, which is a text of JSON inside of the JSON."""
-    rows = _json(found.encode("utf-8", "replace")) if isinstance(found, str) else found
+    rows = found
+    if isinstance(found, str):
+        rows = _json(found.encode("utf-8", "replace"), MAX_VALUES_OF_LOG)
     if not isinstance(rows, list):
         return ()
-    numbered = list(enumerate(cast("list[object]", rows), 1))[-MAX_LINES:]
-    lines = (_line(number, row) for number, row in numbered)
+    every = cast("list[object]", rows)
+    last = every[-MAX_LINES:]
+    lines = (_line(number, row) for number, row in enumerate(last, len(every) - len(last) + 1))
     return tuple(sorted((one for one in lines if one is not None), key=lambda one: one.order))
 
 
@@ -494,11 +500,28 @@ def read_application_log(found: object) -> str:
     return clean_lines(fields["logs"], MAX_LOG_CHARS)
 
 
-def _json(body: bytes) -> object:
+def _json(body: bytes, most: int = MAX_VALUES) -> object:
+    if _has_more_values(body, most):
+        return None
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def _has_more_values(body: bytes, most: int) -> bool:
+    """Tell whether an answer has more values than are read; what texts have in them is none."""
+    if _marks(body) <= most:
+        return False
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if plain.count(b'"') > 4 * most:
+        return True
+    # Texts begin and end with these: every other part is outside of them.
+    return _marks(b"".join(plain.split(b'"')[::2])) > most
+
+
+def _marks(body: bytes) -> int:
+    return sum(body.count(mark) for mark in (b"{", b"[", b","))
 
 
 def _dict(found: object) -> dict[str, Any]:

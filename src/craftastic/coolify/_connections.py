@@ -148,7 +148,7 @@ class Connections:
         """Ask a Coolify with a token and store both, in the place of what is there."""
         base = base_of(url)
         token = _checked_token(token)
-        finding = await _look(self.http.api(base, token, trusted=False))
+        finding = await _look(self.http.api(base, token, trusted=False, asker=str(owner)))
         async with self.database.begin() as tx:
             connection_id = await self._store(tx, owner, base, token, finding)
             await self.audit.record(
@@ -262,7 +262,7 @@ class Connections:
                     token = await self.credentials.reveal(tx, owner, purpose, own.secret_id)
                 except SecretNotFound:  # replaced or removed between the two statements
                     continue
-            api = self.http.api(own.url, token, trusted=False)
+            api = self.http.api(own.url, token, trusted=False, asker=str(owner))
             return Connected(str(own.id), "user", own.id, api)
         return None
 

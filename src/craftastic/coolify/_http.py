@@ -3,7 +3,7 @@
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
@@ -31,6 +31,9 @@ CONNECT_S = 5.0
 CALL_S = 10.0
 MAX_ANSWER_BYTES = 1 << 20
 MAX_LOG_BYTES = 8 << 20
+MAX_REFUSAL_BYTES = 64 << 10
+"""Of a refusal no more is read; a longer one says nothing."""
+
 AT_ONCE = 8
 """Most questions to one Coolify at once: a slow one keeps no connections from the others."""
 
@@ -60,13 +63,13 @@ class Turns:
 
 
 class AllTurns:
-    """The turns of each Coolify that is being asked now."""
+    """The turns of each Coolify, or of each user, that is asked or asks now."""
 
     def __init__(self) -> None:
         self._of: WeakValueDictionary[str, Turns] = WeakValueDictionary()
 
-    def of(self, base: str) -> Turns:
-        return self._of.setdefault(base, Turns())
+    def of(self, whose: str) -> Turns:
+        return self._of.setdefault(whose, Turns())
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Line:
         """
         received = await self._send(method, path, params, content, max_bytes)
         if not httpx.codes.is_success(received.status):
-            raise refusal(received)
+            raise refusal(replace(received, body=received.body[:MAX_REFUSAL_BYTES]))
         return received
 
     async def _send(
@@ -129,7 +132,8 @@ class Line:
                         body = await _bounded(response, max_bytes)
                     finally:
                         await response.aclose()
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, TimeoutError) as error:
+        # What is wrong inside of TLS comes as it is, an OSError, through every layer above it.
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as error:
             raise CoolifyUnavailable(
                 f"Coolify does not answer: {_why(urlsplit(self.base).netloc, error)}.",
                 details="Check Coolify's address and whether it is up; when both are right, try "

@@ -226,12 +226,23 @@ class PauseRepository:
         self.tx = tx
 
     async def put(self, key: str, seconds: float) -> None:
-        """Let a connection rest; a longer pause that is there stays."""
+        """Let a connection rest; a longer pause that is there stays, one that is over goes."""
         statement = _insert_of(self.tx)(PauseRow).values(key=key, until=DatabaseNow() + seconds)
         until = statement.excluded.until
         later = case((PauseRow.until > until, PauseRow.until), else_=until)
         await self.tx.execute(
             statement.on_conflict_do_update(index_elements=["key"], set_={"until": later})
+        )
+        # Connections come and go; what others are at work on is left to them.
+        over = (
+            select(PauseRow.key)
+            .where(PauseRow.until < DatabaseNow(), PauseRow.key != key)
+            .with_for_update(skip_locked=True)
+        )
+        await self.tx.execute(
+            delete(PauseRow)
+            .where(PauseRow.key.in_(over))
+            .execution_options(synchronize_session=False)
         )
 
     async def left(self, key: str) -> float:

@@ -6,12 +6,14 @@ Works with Coolify 4.1 and later.
 Source: Coolify v4.3.11, `routes/api.php`.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import TypeVar
 from urllib.parse import quote
 
 import anyio
+import anyio.to_thread
 import httpx
 
 from craftastic.coolify._answers import (
@@ -78,6 +80,8 @@ __all__ = [
     "operator_client",
 ]
 
+T = TypeVar("T")
+
 MAX_RUNS = 100
 MAX_LOG_LINES = 1000
 LOOKED_AT = 3
@@ -136,7 +140,7 @@ class Coolify:
     async def applications(self) -> list[Application]:
         """Return the applications of the token's team, at most 500."""
         received = await self._line.ask("GET", "/applications", max_bytes=MAX_LOG_BYTES)
-        return read_applications(parsed(received.body))
+        return await _read(read_applications, received.body)
 
     async def application(self, app_id: str) -> Application:
         """Return one application as it is now.
@@ -146,7 +150,7 @@ class Coolify:
             CoolifyNotFound: There is no such application for the token's team.
         """
         received = await self._line.ask("GET", _application(app_id), max_bytes=MAX_LOG_BYTES)
-        return read_application(parsed(received.body))
+        return await _read(read_application, received.body)
 
     async def runs(self, app_id: str, take: int = 10) -> list[Run]:
         """Return an application's newest runs, the newest first.
@@ -168,7 +172,7 @@ class Coolify:
                 if fewer == 1:
                     raise
             else:
-                return read_runs(parsed(received.body))[:fewer]
+                return (await _read(read_runs, received.body))[:fewer]
         return []
 
     async def run(self, run_id: str) -> Run:
@@ -179,12 +183,12 @@ class Coolify:
             CoolifyNotFound: There is no such run for the token's team.
         """
         received = await self._line.ask("GET", _run(run_id), max_bytes=MAX_LOG_BYTES)
-        return read_run(parsed(received.body))
+        return await _read(read_run, received.body)
 
     async def queue(self) -> list[Run]:
         """Return what waits or runs now on all servers of the token's team, the oldest first."""
         received = await self._line.ask("GET", "/deployments", max_bytes=MAX_LOG_BYTES)
-        return read_runs(parsed(received.body))
+        return await _read(read_runs, received.body)
 
     async def deploy(
         self, app_id: str, *, force: bool = False, pull_request_id: int | None = None
@@ -274,7 +278,7 @@ class Coolify:
             if error.status == HTTPStatus.BAD_REQUEST and "not running" in error.said.lower():
                 return None
             raise
-        return read_application_log(parsed(received.body))
+        return await _read(read_application_log, received.body)
 
     async def _reads(self) -> bool:
         try:
@@ -325,13 +329,15 @@ class CoolifyHttp:
         self._turns = AllTurns()
         self._call_s = call_s
 
-    def api(self, base: str, token: str, *, trusted: bool) -> Coolify:
+    def api(self, base: str, token: str, *, trusted: bool, asker: str | None = None) -> Coolify:
         """Return the Coolify at an address; nothing is asked yet.
 
         Args:
             base: Its address, in any form that `base_of` takes.
             token: All of it, with the number and the bar.
             trusted: Whether the operator chose the address.
+            asker: Who shares the number of questions that may run at once; whoever asks the same
+                Coolify when None. A user of many addresses has no more turns than one of one.
 
         Raises:
             BadCoolifyUrl: It is no address.
@@ -340,7 +346,7 @@ class CoolifyHttp:
         checked = base_of(base)
         if not token or not all("!" <= character <= "~" for character in token):
             raise CoolifyTokenRejected
-        turns = self._turns.of(checked)
+        turns = self._turns.of(checked if asker is None else asker)
         return Coolify(Line(self._clients[trusted], checked, token, turns, self._call_s))
 
 
@@ -357,6 +363,11 @@ async def open_coolify(
     own = client_for_operator or operator_client()
     async with client_for_users, own:
         yield CoolifyHttp(client_for_users, own)
+
+
+async def _read(read: Callable[[object], T], body: bytes) -> T:
+    """Read an answer that may be long in a thread: it must not hold up everybody else."""
+    return await anyio.to_thread.run_sync(lambda: read(parsed(body)))
 
 
 def _application(app_id: str) -> str:

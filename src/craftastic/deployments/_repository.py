@@ -17,15 +17,18 @@ from sqlalchemy import (
     case,
     delete,
     func,
+    literal,
     or_,
     select,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from craftastic.coolify.service import HookOwner
 from craftastic.database import Base, DatabaseNow, Transaction, UtcDateTime
+from craftastic.deployments import _refusals as refusals
 from craftastic.deployments._model import (
     MAX_REASON_CHARACTERS,
     UNENDED,
@@ -35,7 +38,6 @@ from craftastic.deployments._model import (
     Source,
     Status,
 )
-from craftastic.deployments._refusals import DeploymentNotFound, TargetNotFound
 from craftastic.events.service import EventLog
 
 ASKING_LOCK = 7_201_533_014
@@ -43,6 +45,9 @@ ASKING_LOCK = 7_201_533_014
 
 MAX_KEPT_PER_ENVIRONMENT = 200
 MAX_LIVE_PER_OWNER = 20
+MAX_LOOKED_AT_PER_OWNER = 60
+"""With those that have ended and whose application is still looked at."""
+
 MAX_PER_OWNER_AT_ONCE = 3
 
 HELD = 9e15
@@ -197,7 +202,7 @@ class DeploymentRepository:
 
     async def one_at_a_time(self) -> None:
         """Wait until nobody else adds a deployment, and keep it so until the transaction ends."""
-        if self.tx.get_bind().dialect.name == "postgresql":
+        if self._on_postgresql:
             await self.tx.execute(select(func.pg_advisory_xact_lock(ASKING_LOCK)))
 
     async def add(
@@ -241,7 +246,7 @@ class DeploymentRepository:
         try:
             await self.tx.flush()
         except IntegrityError as error:
-            raise TargetNotFound from error  # deleted since it was looked up
+            raise refusals.TargetNotFound from error  # deleted since it was looked up
         await self._forget_old(new.environment_id)
         made = _deployment(row)
         self._tell(made)
@@ -252,7 +257,7 @@ class DeploymentRepository:
             DeploymentRow.owner_id == owner_id, DeploymentRow.id == deployment_id, limit=1
         )
         if not found:
-            raise DeploymentNotFound
+            raise refusals.DeploymentNotFound
         return found[0]
 
     async def list_environment(
@@ -284,15 +289,23 @@ class DeploymentRepository:
             limit=MAX_LIVE_PER_OWNER,
         )
 
-    async def count_unended(self, owner_id: UUID) -> int:
-        counted = await self.tx.scalar(
-            select(func.count()).where(
-                DeploymentRow.owner_id == owner_id,
-                DeploymentRow.live.is_(True),
-                DeploymentRow.status.in_(UNENDED),
+    async def insist_on_room(self, owner_id: UUID) -> None:
+        """Refuse one more deployment of somebody who has enough.
+
+        Raises:
+            TooManyDeployments: As many are running, or are looked at, as may.
+        """
+        unended = case((DeploymentRow.status.in_(UNENDED), 1))
+        found = await self.tx.execute(
+            select(func.count(unended), func.count()).where(
+                DeploymentRow.owner_id == owner_id, DeploymentRow.live.is_(True)
             )
         )
-        return counted or 0
+        for counted, most in zip(
+            found.one(), (MAX_LIVE_PER_OWNER, MAX_LOOKED_AT_PER_OWNER), strict=True
+        ):
+            if counted >= most:
+                raise refusals.TooManyDeployments(most)
 
     async def others_runs(self, row: Deployment) -> frozenset[str]:
         """Return the runs of the application that other deployments are known to have."""
@@ -313,23 +326,36 @@ class DeploymentRepository:
         found = await self.tx.scalar(select(DeploymentRow.id).where(*_due()).limit(1))
         return found is not None
 
-    async def claim_due(self, limit: int, hold_s: float) -> list[Claim]:
-        """Take what is due, the longest due first, and of each owner only some at once."""
-        place = func.row_number().over(
-            partition_by=DeploymentRow.owner_id, order_by=DeploymentRow.next_look_at
+    async def claim_due(
+        self, limit: int, hold_s: float, under_way: Mapping[UUID, int] | None = None
+    ) -> list[Claim]:
+        """Take what is due, the longest due first, and of each owner only some at once.
+
+        Args:
+            limit: The most.
+            hold_s: For how long.
+            under_way: How many each owner has at work already.
+        """
+        left = {one: MAX_PER_OWNER_AT_ONCE - count for one, count in (under_way or {}).items()}
+        # What nobody gave back is due since it might have been taken again.
+        due = case(
+            (DeploymentRow.next_look_at < HELD, DeploymentRow.next_look_at),
+            else_=DeploymentRow.held_until,
         )
+        place = func.row_number().over(partition_by=DeploymentRow.owner_id, order_by=due)
         ranked = (
             select(
                 DeploymentRow.id.label("id"),
-                DeploymentRow.next_look_at.label("due"),
+                due.label("due"),
                 place.label("place"),
+                _most(left).label("most"),
             )
             .where(*_due())
             .subquery()
         )
         chosen = (
             select(ranked.c.id)
-            .where(ranked.c.place <= MAX_PER_OWNER_AT_ONCE)
+            .where(ranked.c.place <= ranked.c.most)
             .order_by(ranked.c.due)
             .limit(limit)
         )
@@ -456,15 +482,22 @@ class DeploymentRepository:
     async def remember(
         self, owner_id: UUID, environment_id: UUID, app_id: str, app_name: str, now: datetime
     ) -> None:
-        await self.tx.merge(
-            ApplicationRow(
-                environment_id=environment_id,
-                owner_id=owner_id,
-                app_id=app_id,
-                app_name=app_name,
-                updated_at=now,
-            )
+        """Store which application an environment is deployed to, in the place of another.
+
+        Raises:
+            TargetNotFound: The environment is gone.
+        """
+        insert = postgresql.insert if self._on_postgresql else sqlite.insert
+        values = {"app_id": app_id, "app_name": app_name, "updated_at": now}
+        statement = insert(ApplicationRow).values(
+            environment_id=environment_id, owner_id=owner_id, **values
         )
+        try:
+            await self.tx.execute(
+                statement.on_conflict_do_update(index_elements=["environment_id"], set_=values)
+            )
+        except IntegrityError as error:
+            raise refusals.TargetNotFound from error  # deleted since it was looked up
 
     async def forget(self, owner_id: UUID, environment_id: UUID) -> bool:
         found = await self.tx.scalar(
@@ -493,6 +526,10 @@ class DeploymentRepository:
             )
             .execution_options(synchronize_session=False)
         )
+
+    @property
+    def _on_postgresql(self) -> bool:
+        return self.tx.get_bind().dialect.name == "postgresql"
 
     async def _list(self, *conditions: ColumnElement[bool], limit: int) -> list[Deployment]:
         statement = (
@@ -550,6 +587,13 @@ def _due() -> Sequence[ColumnElement[bool]]:
             DeploymentRow.held_until <= DatabaseNow(),
         ),
     )
+
+
+def _most(left: Mapping[UUID, int]) -> ColumnElement[int]:
+    """Return how many more of its owner's deployments a row may be among."""
+    if not left:
+        return literal(MAX_PER_OWNER_AT_ONCE)
+    return case(left, value=DeploymentRow.owner_id, else_=MAX_PER_OWNER_AT_ONCE)
 
 
 def _held(claim: Claim) -> Sequence[ColumnElement[bool]]:

@@ -15,7 +15,7 @@ from craftastic.coolify.api import Run, RunStatus
 from craftastic.coolify.errors import CoolifyBusy, CoolifyNotFound, CoolifyUnavailable
 from craftastic.coolify.service import Connected, CoolifyService
 from craftastic.credentials.service import SecretUnreadable
-from craftastic.database import Database
+from craftastic.database import Database, DatabaseUnavailable
 from craftastic.deployments import _following as following
 from craftastic.deployments._asking import Asking
 from craftastic.deployments._calls import REFUSALS, Calls, words_of
@@ -64,11 +64,14 @@ class Steps:
 
     async def _write(self, claim: Claim, outcome: Outcome) -> Deployment | None:
         # What Coolify has done already must not be forgotten because a client went away.
-        with anyio.fail_after(WRITE_TIMEOUT_S, shield=True):
-            async with self.database.begin() as tx:
-                row = await DeploymentRepository(tx).write(
-                    claim, outcome.changes, outcome.delay_s, self.clock.now()
-                )
+        try:
+            with anyio.fail_after(WRITE_TIMEOUT_S, shield=True):
+                async with self.database.begin() as tx:
+                    row = await DeploymentRepository(tx).write(
+                        claim, outcome.changes, outcome.delay_s, self.clock.now()
+                    )
+        except TimeoutError as error:
+            raise DatabaseUnavailable("The database is busy; try again.") from error
         if row is not None and row.ended and not claim.row.ended:
             self.metrics.deployment_ended(row.kind, row.status)
         return row
@@ -147,6 +150,8 @@ class Steps:
         self, row: Deployment, said: str, connected: Connected, calls: Calls, look: Look
     ) -> Outcome:
         """Find the run that is meant by an id which Coolify made up and never stored."""
+        if look.now >= row.deadline_at:
+            return following.given_up(said, look)
         async with calls.counted(connected):
             runs = await connected.api.runs(row.app_id, RUNS_LOOKED_AT)
         found = following.joined(runs, row, already_queued=True)

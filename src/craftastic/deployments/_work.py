@@ -3,6 +3,7 @@
 Coolify builds what is pushed to the application's own branch, whatever is in a worktree.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -28,6 +29,7 @@ MAX_FILES_NAMED = 5
 MAX_NAME_CHARACTERS = 60
 MAX_SESSIONS_LOOKED_AT = 4
 REMOTE = "origin"
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 REFUSALS: dict[str, type[WorkNotDeployable]] = {
     one.code: one for one in (OtherBranch, UncommittedWork, UnpushedWork)
@@ -148,13 +150,15 @@ class Work:
         status = found.status
         branch = status.branch or session.branch or ""
         upstream = f"{REMOTE}/{branch}"
-        if status.upstream == upstream and status.head is not None:
-            pushed = None if status.ahead else status.head
+        # The git of a sandbox may say anything.
+        head = status.head if _HASH.fullmatch(status.head or "") else None
+        if status.upstream == upstream and head is not None:
+            pushed = None if status.ahead else head
             # A commit that is there too, and is not the newest there, is not what is built.
-            known = status.head if not status.behind else ""
+            known = head if not status.behind else ""
             return _Seen(branch, _names(found), status.ahead, pushed and known)
         there = await self._head_of(owner, session, upstream)
-        at_remote = status.head if there is not None and there == status.head else None
+        at_remote = head if there is not None and there == head else None
         return _Seen(branch, _names(found), None, at_remote)
 
     async def _head_of(self, owner: UserId, session: Session, ref: str) -> str | None:

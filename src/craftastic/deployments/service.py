@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-import anyio
 import anyio.to_thread
-import structlog
 
 from craftastic.accounts.service import UserId
 from craftastic.audit.service import AuditService
@@ -66,15 +64,15 @@ from craftastic.deployments._refusals import (
     WorkNotDeployable,
 )
 from craftastic.deployments._repository import (
-    MAX_LIVE_PER_OWNER,
     Claim,
     DeploymentRepository,
     NewDeployment,
 )
+from craftastic.deployments._rounds import Round, Under
 from craftastic.deployments._steps import Steps
 from craftastic.deployments._work import Target, Work, refuse
 from craftastic.environments.service import EnvironmentService
-from craftastic.errors import CraftasticError, InvalidInput
+from craftastic.errors import InvalidInput
 from craftastic.git.service import GitService, Masker
 from craftastic.metrics import Metrics
 from craftastic.sessions.service import SessionService
@@ -102,15 +100,13 @@ __all__ = [
     "WorkNotDeployable",
 ]
 
-STEPS_AT_ONCE = 8
+STEPS_AT_ONCE = 16
 MAX_APPLICATION_LINES = 1000
 MAX_BRANCH_CHARACTERS = 255
 MAX_PULL_REQUEST = (1 << 31) - 1
 
 MaskerFor = Callable[[UUID, UUID], Awaitable[Masker]]
 T = TypeVar("T")
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Prepared(NamedTuple):
@@ -343,6 +339,7 @@ class DeploymentService:
 
         Raises:
             EnvironmentNotFound: It is absent or somebody else's.
+            TargetNotFound: It was deleted meanwhile.
             BadApplicationId, DeploymentNotConfigured: As named.
             CraftasticError: Those of `coolify.errors`: it is looked up first.
         """
@@ -383,26 +380,23 @@ class DeploymentService:
             return await DeploymentRepository(tx).hint(hook, run_id, app_id, self.pace.hint_s)
 
     async def reconcile(self) -> None:
-        """Do one step of what is due, side by side; what is left is the next round's."""
+        """Do one step of what is due, side by side; what is left is the next round's.
+
+        While some take long, what becomes due is begun beside them: a Coolify that hangs holds up
+        its owner's deployments and no others.
+        """
+        await Round(self._claim_due, self._steps.run).run()
+
+    async def _claim_due(self, under_way: Under) -> Sequence[Claim]:
         async with self.database.read() as tx:
             repository = DeploymentRepository(tx)
             self.metrics.deployments_are(await repository.counts())
             is_due = await repository.any_due()
-        if not is_due:
-            return
+        free = STEPS_AT_ONCE - sum(under_way.values())
+        if not is_due or free <= 0:
+            return ()
         async with self.database.begin() as tx:
-            claims = await DeploymentRepository(tx).claim_due(STEPS_AT_ONCE, self.pace.hold_s)
-        async with anyio.create_task_group() as tasks:
-            for claim in claims:
-                tasks.start_soon(self._step, claim)
-
-    async def _step(self, claim: Claim) -> None:
-        try:
-            await self._steps.run(claim)
-        except CraftasticError as error:
-            log.warning(
-                "deployment not looked at", deployment=str(claim.row.id), reason=error.message
-            )
+            return await DeploymentRepository(tx).claim_due(free, self.pace.hold_s, under_way)
 
     async def _prepared(self, owner: UserId, target_id: UUID, app_id: str | None) -> Prepared:
         target = await self._work.target(owner, target_id)
@@ -465,8 +459,7 @@ class DeploymentService:
             if not new.force:
                 running = await repository.unended(new.owner_id, new.app_id, new.connection_id)
                 _refuse_running(new, running)
-            if await repository.count_unended(new.owner_id) >= MAX_LIVE_PER_OWNER:
-                raise TooManyDeployments(MAX_LIVE_PER_OWNER)
+            await repository.insist_on_room(new.owner_id)
             claim = await repository.add(
                 new, now, hold_s=self.pace.hold_s, give_up_s=self.pace.give_up_s
             )
