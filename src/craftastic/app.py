@@ -11,7 +11,7 @@ import anyio
 import structlog
 from fastapi import Depends, FastAPI
 
-from craftastic import __version__
+from craftastic import __version__, failpoints
 from craftastic.access_tokens import endpoints as access_tokens_endpoints
 from craftastic.access_tokens.service import AccessTokenService
 from craftastic.accounts import endpoints as accounts_endpoints
@@ -84,6 +84,7 @@ FORGET_INTERVAL_S = 3600.0
 EVENTS_INTERVAL_S = 600.0
 GITHUB_INTERVAL_S = 60.0
 AGENTS_INTERVAL_S = 10.0
+IDLE_INTERVAL_S = 60.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -125,6 +126,7 @@ def build_app(
         make_runtimes: Makes the places where sandboxes run.
     """
     settings = settings or load_settings()
+    failpoints.arm(settings.failpoint)
     metrics = Metrics()
     readiness = health.Readiness()
 
@@ -225,6 +227,7 @@ async def running(
             audit,
             check_upstream=upstream_check(settings),
             find_profile=accounts.profile,
+            at_work=tmux.at_work,
         )
         variables = VariableService(database, credentials, environments, audit, clock)
         agents = await _agents(stack, credentials, settings)
@@ -264,6 +267,7 @@ async def running(
         reconcile = ReconcileService(
             [
                 *standard_reconcilers(environments, sessions, settings.reconcile_interval_s),
+                Reconciler("idle", environments.stop_idle, IDLE_INTERVAL_S),
                 Reconciler("agents", agent_runs.reconcile, AGENTS_INTERVAL_S),
                 Reconciler("accounts", _forget_expired(accounts, personal), FORGET_INTERVAL_S),
                 Reconciler("events", events.forget, EVENTS_INTERVAL_S),
