@@ -12,7 +12,7 @@ WORKERS ?= 2
 UV_COMPILE := .tools/bin/uv pip compile --universal --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --python-version 3.11 --quiet
 
-.PHONY: help serve test slow fuzz check setup format lint types imports unit rules web web-check \
+.PHONY: help serve test slow faults fuzz check setup format lint types imports unit rules web web-check \
 	lock reference openapi bench clean
 
 help: ## list these commands
@@ -32,9 +32,18 @@ test: ## set everything up and run every check and every test
 .tests:
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow" tests
 
-slow: ## torture and load: the tests that `make test` leaves out
+slow: ## torture and load: the tests that `make test` and `make faults` leave out
 	@scripts/setup.sh test
-	@$(PYTHON) scripts/with_services.py --image $(PYTEST) -m slow tests
+	@$(PYTHON) scripts/with_services.py --image $(PYTEST) -m "slow and not fault" tests
+
+# They mostly wait: for a claim of a dead server to end, for a machine that comes back.
+FAULT_WORKERS ?= 4
+faults: ## faults and crashes at every step, with the invariants after each, and what was measured
+	@scripts/setup.sh test
+	@rm -f .cache/faults.jsonl
+	@$(PYTHON) scripts/with_services.py --image $(PYTEST) -n $(FAULT_WORKERS) --dist worksteal \
+		-m "fault and slow" tests
+	@$(PYTHON) -m tests.faults._figures
 
 CASES ?= 20000
 SEED ?= 1

@@ -11,7 +11,7 @@ import anyio
 import structlog
 from fastapi import Depends, FastAPI
 
-from craftastic import __version__
+from craftastic import __version__, failpoints
 from craftastic.access_tokens import endpoints as access_tokens_endpoints
 from craftastic.access_tokens.service import AccessTokenService
 from craftastic.accounts import endpoints as accounts_endpoints
@@ -91,6 +91,7 @@ EVENTS_INTERVAL_S = 600.0
 GITHUB_INTERVAL_S = 60.0
 AGENTS_INTERVAL_S = 10.0
 DEPLOYMENTS_INTERVAL_S = 1.0
+IDLE_INTERVAL_S = 60.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -134,6 +135,7 @@ def build_app(
         make_runtimes: Makes the places where sandboxes run.
     """
     settings = settings or load_settings()
+    failpoints.arm(settings.failpoint)
     metrics = Metrics()
     readiness = health.Readiness()
 
@@ -235,6 +237,7 @@ async def running(
             audit,
             check_upstream=upstream_check(settings),
             find_profile=accounts.profile,
+            at_work=tmux.at_work,
         )
         variables = VariableService(database, credentials, environments, audit, clock)
         agents = await _agents(stack, credentials, settings)
@@ -275,6 +278,7 @@ async def running(
         reconcile = ReconcileService(
             [
                 *standard_reconcilers(environments, sessions, settings.reconcile_interval_s),
+                Reconciler("idle", environments.stop_idle, IDLE_INTERVAL_S),
                 Reconciler("agents", agent_runs.reconcile, AGENTS_INTERVAL_S),
                 Reconciler("deployments", deployments.reconcile, DEPLOYMENTS_INTERVAL_S),
                 Reconciler("accounts", _forget_expired(accounts, personal), FORGET_INTERVAL_S),
@@ -517,10 +521,23 @@ async def _prepare(runtimes: Runtimes, runtime: Runtime, settings: Settings) -> 
             break
     if reason is None:
         log.info("runtime is ready", runtime=runtime.name)
+        await _tell_doubts(runtime)
         await _install_agent_tools(runtime)
     else:
         runtimes.refused[runtime.name] = reason
         log.error("sandboxes do not work: none is made", runtime=runtime.name, reason=reason)
+
+
+async def _tell_doubts(runtime: Runtime) -> None:
+    """Say in the log what works, and will not under all circumstances (REL-09)."""
+    try:
+        findings = await runtime.check()
+    except CraftasticError as error:
+        log.info("runtime not checked", runtime=runtime.name, reason=error.message)
+        return
+    for one in findings:
+        if one.ok is None:
+            log.warning(one.message, finding=one.name, way_on=one.remedy, runtime=runtime.name)
 
 
 async def _install_agent_tools(runtime: Runtime) -> None:

@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from craftastic import failpoints
+
 MODEL_PROVIDERS = ("anthropic", "openai", "openai-compatible", "gemini")
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -356,6 +358,13 @@ class Settings(BaseSettings):
     event_retention_s: float = Field(
         86400.0, ge=60, description="Seconds that events are kept for pages that come back."
     )
+    idle_stop_minutes: int = Field(
+        0,
+        ge=0,
+        le=525_600,
+        description="Minutes without use after which an environment is stopped; 0 for never. "
+        "Each environment may have a policy of its own.",
+    )
     max_environments_per_user: int = Field(50, ge=1, description="Environments one user may have.")
     max_sessions_per_environment: int = Field(
         64, ge=1, description="Live sessions one environment may have."
@@ -367,6 +376,19 @@ class Settings(BaseSettings):
     terminal_history_lines: int = Field(
         50_000, ge=1000, description="Lines of history that each terminal keeps."
     )
+
+    failpoint: str | None = Field(
+        None,
+        description="For tests of crashes: the place where this server dies, `NAME` or "
+        "`NAME:SKIP`. Never set it on a server that anybody uses.",
+    )
+
+    @field_validator("failpoint")
+    @classmethod
+    def _known_failpoint(cls, value: str | None) -> str | None:
+        if value is not None:
+            failpoints.parse(value)
+        return value
 
     @field_validator("agent_tools")
     @classmethod

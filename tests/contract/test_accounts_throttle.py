@@ -98,6 +98,28 @@ async def test_delays_double_and_end_at_a_quarter_of_an_hour(
     assert (await logged_in(client, WRONG)).status_code == 401
 
 
+async def test_attempts_from_before_the_clock_went_back_keep_nobody_out(
+    rig: AccountRig, clock: FakeClock
+) -> None:
+    client = rig.client()
+    await registered(client)
+    for _ in range(8):
+        await logged_in(client, WRONG)
+    others = [await logged_in(client, email=f"b{number}@example.com") for number in range(30)]
+    assert wait_s(others[-1]) > 0
+
+    clock.advance(-3600)
+
+    assert (await logged_in(client)).status_code == 200
+    # What is tried from now on counts as ever.
+    statuses = [
+        (await logged_in(client, email=f"c{number}@example.com")).status_code
+        for number in range(31)
+    ]
+    assert statuses[-1] == 429
+    assert statuses[0] == 401
+
+
 async def test_a_stranger_who_hammers_an_address_does_not_keep_its_owner_out(
     rig: AccountRig, database: Database, clock: FakeClock
 ) -> None:

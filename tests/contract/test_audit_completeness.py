@@ -445,12 +445,17 @@ async def environments(scene: Scene) -> None:
     (event,) = await record.has(Told("environment.create", chief.id, ("environment", made["id"])))
     assert event["details"]["name"] == "for-ann"
     path = f"/api/environments/{made['id']}"
-    await scene.ask("PATCH", path, {"name": "ours", "pushPolicy": "none"})
+    await scene.ask("PATCH", path, {"name": "ours", "pushPolicy": "none", "idleStopMinutes": 5})
     await record.has(
         Told("environment.rename", ann.id, ("environment", made["id"])),
         Told("environment.push_policy", ann.id, ("environment", made["id"])),
+        Told("environment.idle_stop", ann.id, ("environment", made["id"])),
     )
-    await scene.ask("DELETE", f"/api/containers/{made['containerId']}")
+    await scene.ask("POST", f"{path}/stop")
+    await record.has(Told("environment.stop", ann.id, ("environment", made["id"])))
+    started = await scene.ask("POST", f"{path}/start")
+    assert await record.new() == []
+    await scene.ask("DELETE", f"/api/containers/{started['containerId']}")
     await record.has(Told("environment.stop", ann.id, ("environment", made["id"])))
     await scene.ask("DELETE", path)
     await record.has(Told("environment.delete", ann.id, ("environment", made["id"])))

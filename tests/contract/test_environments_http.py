@@ -27,7 +27,7 @@ from tests.fakes.workshop import Workshop, build, opened
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 ENVIRONMENT = {
     *("id", "userId", "name", "branch", "containerId", "status", "createdAt", "updatedAt"),
-    *("runtime", "cloneStatus", "pushPolicy"),
+    *("runtime", "cloneStatus", "pushPolicy", "desired", "statusSince"),
 }
 SESSION = {
     *("id", "environmentId", "name", "tmuxSessionName", "workingDirectory", "status"),
@@ -133,6 +133,55 @@ async def test_an_environment_is_made_shown_listed_and_deleted(
     assert entry["id"] == made["id"]
     assert deleted.json() == {"success": True}
     assert failed(gone, 404)["error"] == "Environment not found"
+
+
+async def test_an_environment_is_stopped_with_a_way_on_and_started_again(
+    client: httpx.AsyncClient,
+) -> None:
+    made = await create(client)
+    path = f"/api/environments/{made['id']}"
+
+    stopped = await client.post(f"{path}/stop")
+    again = await client.post(f"{path}/stop", json={"force": True})
+    started = await client.post(f"{path}/start")
+
+    assert stopped.json()["status"] == again.json()["status"] == "stopped"
+    assert stopped.json()["desired"] == "stopped"
+    assert "containerId" not in stopped.json()
+    assert stopped.json()["reasonCode"] == "STOPPED_BY_OWNER"
+    assert "Start it" in stopped.json()["wayOn"]
+    assert (started.json()["status"], started.json()["desired"]) == ("running", "running")
+    assert MOMENT.fullmatch(started.json()["statusSince"])
+    assert "wayOn" not in started.json()
+
+
+async def test_an_idle_policy_is_set_kept_and_left_to_the_server_again(
+    client: httpx.AsyncClient,
+) -> None:
+    made = await create(client)
+    path = f"/api/environments/{made['id']}"
+
+    own = await client.patch(path, json={"idleStopMinutes": 90})
+    kept = await client.patch(path, json={"name": "two"})
+    never = await client.patch(path, json={"idleStopMinutes": 0})
+    servers = await client.patch(path, json={"idleStopMinutes": None})
+
+    assert own.json()["idleStopMinutes"] == kept.json()["idleStopMinutes"] == 90
+    assert never.json()["idleStopMinutes"] == 0
+    assert "idleStopMinutes" not in servers.json()
+
+
+@pytest.mark.parametrize("minutes", [-1, 525_601, "often", 1.5])
+async def test_an_impossible_idle_policy_is_refused(
+    client: httpx.AsyncClient, minutes: object
+) -> None:
+    made = await create(client)
+
+    answer = await client.patch(
+        f"/api/environments/{made['id']}", json={"idleStopMinutes": minutes}
+    )
+
+    assert failed(answer, 400)["code"] == "INVALID_INPUT"
 
 
 async def test_a_taken_name_is_409_with_suggestions(

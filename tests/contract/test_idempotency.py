@@ -291,6 +291,16 @@ async def processes(database: Database, data_dir: Path, clock: FakeClock) -> Pro
     return Processes(one, two, caller, clock)
 
 
+async def test_a_key_of_a_process_that_died_before_the_clock_went_back_is_free(
+    processes: Processes,
+) -> None:
+    await processes.claim(processes.one)
+
+    processes.clock.advance(-3600)
+
+    assert isinstance(await processes.claim(processes.two), Claim)
+
+
 async def test_a_key_of_a_process_that_died_is_free_after_half_a_minute(
     processes: Processes,
 ) -> None:

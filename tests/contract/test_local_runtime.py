@@ -348,19 +348,53 @@ async def test_after_a_reboot_nothing_is_adopted(runtime, monkeypatch, tmp_path)
     old = state_of(runtime, ref)
     other_boot = tmp_path / "boot_id"
     other_boot.write_text(f"{uuid4()}\n")
+    async with await anyio.open_process(["sleep", "600"]) as stranger:
+        try:
+            # What has the number after the reboot is somebody else.
+            identity = _local_process.Identity.of(stranger.pid)
+            folder = runtime._folders.state(spec.environment_id)
+            write_state(folder, replace(old, init=identity, helpers=()))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_local_process, "BOOT_ID", other_boot)
-        assert await runtime.inspect(ref) is SandboxState.STOPPED
-        with pytest.raises(SandboxGone):
-            await runtime.run(ref, ["true"])
-        await runtime.stop(ref)
+            with monkeypatch.context() as patch:
+                patch.setattr(_local_process, "BOOT_ID", other_boot)
+                assert await runtime.inspect(ref) is SandboxState.STOPPED
+                with pytest.raises(SandboxGone):
+                    await runtime.run(ref, ["true"])
+                await runtime.stop(ref)
 
-    # What had the number after the reboot was not touched: here, the old sandbox itself.
-    assert old.init is not None
-    assert old.init.alive()
+            assert stranger.returncode is None
+        finally:
+            stranger.kill()
     for one in (old.init, *old.helpers):
-        one.end(5)
+        assert one is not None
+        assert one.end(5)
+
+
+async def test_what_a_server_started_and_never_wrote_down_ends_with_the_next_start(
+    runtime,
+):
+    spec = new_spec()
+    ref = await runtime.create(spec)
+    lost = state_of(runtime, ref)
+    assert lost.init is not None
+    write_state(runtime._folders.state(spec.environment_id), replace(lost, init=None, helpers=()))
+
+    assert await runtime.create(spec) == ref
+
+    assert not any(one.alive() for one in (lost.init, *lost.helpers))
+    assert await runtime.inspect(ref) is SandboxState.RUNNING
+
+
+async def test_what_a_server_started_and_never_wrote_down_ends_with_its_removal(runtime):
+    spec = new_spec()
+    ref = await runtime.create(spec)
+    lost = state_of(runtime, ref)
+    assert lost.init is not None
+    write_state(runtime._folders.state(spec.environment_id), replace(lost, init=None, helpers=()))
+
+    await runtime.remove(spec, storage=True)
+
+    assert not any(one.alive() for one in (lost.init, *lost.helpers))
 
 
 async def test_a_number_that_is_anothers_by_now_is_neither_adopted_nor_ended(runtime):

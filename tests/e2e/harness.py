@@ -34,7 +34,7 @@ from tests.secrecy import GATE, canary
 MAX_DOCUMENT = 16 << 20
 LATELY = 256 << 10
 PASSWORD = canary("password")
-INHERITED = ("PATH", "LANG", "DOCKER_HOST", "CRAFTASTIC_IMAGE_CA_BUNDLE")
+INHERITED = ("PATH", "LANG", "DOCKER_HOST", "CRAFTASTIC_IMAGE_CA_BUNDLE", "PYTHONPATH")
 """Without the last one a server would want another image than `make test` has built."""
 
 ESCAPES = re.compile(

@@ -46,6 +46,8 @@ function environment(user: User, fields: Partial<ListedEnvironment> & { name: st
     cloneStatus: fields.repositoryUrl === undefined ? 'none' : 'ready',
     runtime: 'docker',
     isolation: 'verified',
+    desired: 'running',
+    statusSince: minutes(120),
     pushPolicy: 'sessions',
     createdAt: minutes(9_000),
     updatedAt: minutes(120),
@@ -254,7 +256,13 @@ async function environments(call: Call, method: string): Promise<Answer> {
     });
   }
   if (method === 'PATCH') change(account, one, call.body);
-  if (method === 'POST' && second === 'retry') {
+  if (method === 'POST' && second === 'stop') {
+    change(account, one, {
+      status: 'stopped',
+      reason: 'It was stopped; the next session or terminal starts it again.',
+    });
+  }
+  if (method === 'POST' && (second === 'retry' || second === 'start')) {
     if (one.status === 'running') {
       change(account, one, { cloneStatus: 'cloning', cloneReason: null });
       void clone(account, one);

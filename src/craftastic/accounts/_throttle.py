@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from uuid import UUID
 
-from craftastic.accounts._throttle_repository import Failures, ThrottleRepository
+from craftastic.accounts._throttle_repository import SKEW_MS, Failures, ThrottleRepository
 from craftastic.clock import Clock
 from craftastic.database import Transaction
 from craftastic.errors import RateLimited
@@ -91,7 +91,8 @@ class Throttle:
         if client is not None:
             key, limit = _key("client", client), self.attempts_per_minute
             until_ms = await ThrottleRepository(tx).until(key)
-            self._refuse(until_ms - self._now_ms() - _spare_ms(limit, 60.0))
+            over_ms = until_ms - self._now_ms() - _spare_ms(limit, 60.0)
+            self._refuse(over_ms if over_ms <= 60_000 // limit + SKEW_MS else 0)
 
     async def count_mail(self, tx: Transaction, account: str, client: str | None) -> None:
         """Count a wish for mail to an account, whether or not there is one.
@@ -155,7 +156,9 @@ class Throttle:
         if failures is None or failures.count < free:
             return 0
         delay_s = min(longest_s, 2.0 ** min(failures.count - free, 20))
-        return failures.at_ms + int(delay_s * 1000) - self._now_ms()
+        since_ms = self._now_ms() - failures.at_ms
+        # One of the future was counted before the clock went back.
+        return int(delay_s * 1000) - since_ms if since_ms >= -SKEW_MS else 0
 
     def _now_ms(self) -> int:
         return int(self.clock.now().timestamp() * 1000)

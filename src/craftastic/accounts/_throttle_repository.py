@@ -15,6 +15,7 @@ from sqlalchemy import (
     column,
     delete,
     exists,
+    or_,
     select,
     table,
     update,
@@ -25,6 +26,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from craftastic.database import Base, Transaction, UtcDateTime
 
 # By name: the table itself is in the module that forgets what has expired, these rows among it.
+SKEW_MS = 60_000
+"""How far clocks of several servers may differ. More than that cannot be owed: then the clock has
+gone back since, and nobody is to wait until it is where it was."""
+
 USERS = table("users", column("id", Uuid()), column("email", String()))
 
 
@@ -89,12 +94,15 @@ class ThrottleRepository:
         statement = insert_of(self.tx)(ThrottleRow).values(
             key=key, failures=0, at_ms=now_ms + step_ms, expires_at=expires_at
         )
-        owed_until = case((ThrottleRow.at_ms > now_ms, ThrottleRow.at_ms), else_=now_ms)
+        most_ms = now_ms + spare_ms + step_ms + SKEW_MS
+        owed_until = case(
+            (ThrottleRow.at_ms.between(now_ms, most_ms), ThrottleRow.at_ms), else_=now_ms
+        )
         counted = await self.tx.scalar(
             statement.on_conflict_do_update(
                 index_elements=["key"],
                 set_={"at_ms": owed_until + step_ms, "expires_at": expires_at},
-                where=ThrottleRow.at_ms <= now_ms + spare_ms,
+                where=or_(ThrottleRow.at_ms <= now_ms + spare_ms, ThrottleRow.at_ms > most_ms),
             ).returning(ThrottleRow.at_ms)
         )
         return 0 if counted is not None else await self.until(key) - now_ms - spare_ms

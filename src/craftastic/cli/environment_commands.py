@@ -100,7 +100,52 @@ def environment_show(
     with_remote(work)
 
 
-@environments.command("set", short_help="Change its name, or what may be pushed from it.")
+@environments.command("stop", short_help="End all that runs in one; its work stays.")
+def environment_stop(
+    environment: Annotated[str | None, typer.Argument(metavar="[ENVIRONMENT]", help=NAMED)] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also while agents are at work in it.")
+    ] = False,
+) -> None:
+    """End all that runs in an environment; its working trees stay, and sessions come back."""
+    from craftastic.cli.names import load_names
+    from craftastic.cli.output import printable, say
+    from craftastic.cli.remote import segment
+
+    async def work(remote: Any) -> None:
+        found = (await load_names(remote)).environment(environment)
+        path = f"/api/environments/{segment(found['id'])}/stop"
+        row = await remote.post(path, {"force": force})
+        if row["status"] == "stopped":
+            print(f"Stopped {printable(row['name'])}.")
+        else:
+            say(f"{printable(row['name'])} is not stopped yet; that goes on by itself.")
+
+    with_remote(work)
+
+
+@environments.command("start", short_help="Start one that is stopped or failed.")
+def environment_start(
+    environment: Annotated[str | None, typer.Argument(metavar="[ENVIRONMENT]", help=NAMED)] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Start an environment that is stopped or failed; 5 if it does not come up."""
+    from craftastic.cli.names import load_names
+    from craftastic.cli.remote import segment
+    from craftastic.errors import Conflict
+
+    async def work(remote: Any) -> None:
+        found = (await load_names(remote)).environment(environment)
+        row = await remote.post(f"/api/environments/{segment(found['id'])}/start")
+        if row["status"] != "running":
+            raise Conflict(f"It is {row['status']}.", details=row.get("reason"))
+        show_one(row, as_json=as_json, quiet=quiet, fields=ENVIRONMENT_FIELDS)
+
+    with_remote(work)
+
+
+@environments.command("set", short_help="Change its name, its policies.")
 def environment_set(
     environment: Annotated[str | None, typer.Argument(metavar="[ENVIRONMENT]", help=NAMED)] = None,
     push_policy: Annotated[
@@ -110,17 +155,27 @@ def environment_set(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Its new name.")] = None,
+    idle_stop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MINUTES",
+            help="Stop it after so many minutes without use: `never`, or `default` for the"
+            " server's own.",
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Change an environment's name, or what may be pushed from it; the rest stays."""
+    """Change an environment's name or policies; the rest stays."""
     from craftastic.cli.names import load_names
     from craftastic.cli.remote import segment
 
-    body = {"pushPolicy": push_policy, "name": name}
-    body = {key: value for key, value in body.items() if value is not None}
+    given = {"pushPolicy": push_policy, "name": name}
+    body: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if idle_stop is not None:
+        body["idleStopMinutes"] = _minutes(idle_stop)
     if not body:
-        raise InvalidInput("Say what to change: --push-policy or --name.")
+        raise InvalidInput("Say what to change: --push-policy, --idle-stop or --name.")
 
     async def work(remote: Any) -> None:
         found = (await load_names(remote)).environment(environment)
@@ -153,3 +208,18 @@ def environment_remove(
                 print(printable(f"Gone with it, on {gone['branch']}: {lost_or_kept(gone)}"))
 
     with_remote(work)
+
+
+def _minutes(text: str) -> int | None:
+    """Return an idle policy as the API has it.
+
+    Raises:
+        InvalidInput: It is none.
+    """
+    if text == "default":
+        return None
+    if text == "never":
+        return 0
+    if text.isascii() and text.isdigit() and len(text) < 8 and int(text) > 0:  # noqa: PLR2004
+        return int(text)
+    raise InvalidInput("--idle-stop takes a number of minutes, `never` or `default`.")

@@ -182,6 +182,40 @@ def migrate() -> None:
     print(f"The database is at revision {revision}." if revision else "There are no revisions.")
 
 
+@app.command("backup", short_help="Write everything of the server into one file.")
+def back_up(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A new file, or - for standard output.")
+    ],
+    with_keys: Annotated[
+        bool,
+        typer.Option("--with-keys", help="With the keys: whoever has the file has every secret."),
+    ] = False,
+) -> None:
+    """Write everything of the server into one file, while it and its sandboxes go on."""
+    from craftastic.cli import backup
+    from craftastic.logs import configure
+
+    settings = checked_settings()
+    configure(level="error")
+    backup.tell(backup.back_up(settings, file, with_keys=with_keys), file, with_keys=with_keys)
+
+
+@app.command(short_help="Put a backup into an empty data folder and database.")
+def restore(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Of `craftastic backup`, or - for standard input.")
+    ],
+) -> None:
+    """Put a backup into an empty data folder and an empty database, or change nothing."""
+    from craftastic.cli import restore as restoring
+    from craftastic.logs import configure
+
+    settings = checked_settings()
+    configure(level="error")
+    restoring.tell(restoring.restore(settings, file), settings)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

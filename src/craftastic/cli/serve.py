@@ -4,9 +4,10 @@ import os
 import resource
 import socket
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import anyio
 import structlog
@@ -17,12 +18,19 @@ from craftastic.app import build_app
 from craftastic.cli.starting import data_folder, listen
 from craftastic.errors import CraftasticError
 from craftastic.http.connection import HttpConnection
+from craftastic.http.draining import Draining
 from craftastic.logs import configure
 from craftastic.migrations import runner
 from craftastic.settings import Settings, load_settings
 
-DRAIN_S = 8
+REQUESTS_S = 6.0
+"""How long requests that are under way may take when the server is to end."""
 GOODBYE_S = 1.5
+"""How long terminals have to say goodbye, and answers of requests that were cut to leave."""
+DRAIN_S = 1
+"""How long connections have to close after that."""
+EXIT_S = 9.5
+"""When the process ends whatever still hangs: nothing is lost by that, and it would be killed."""
 WANTED_FILES = 65536
 PING_S = 20.0
 """How often terminals' sockets are asked whether they live: less than any proxy's patience."""
@@ -33,14 +41,15 @@ may do so in the face of a request."""
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-def serve(host: str | None = None, port: int | None = None) -> None:
+def serve(host: str | None = None, port: int | None = None) -> NoReturn:
     """Run the server until SIGINT or SIGTERM; sandboxes and their terminals go on after it.
 
     What can be wrong on this machine is tried first: a person reads one sentence then, and not
     the trace of an application that did not start.
 
+    The process ends here, with 0 when it served.
+
     Raises:
-        SystemExit: The server has ended.
         CraftasticError: The address, the data folder or the database cannot be used.
     """
     settings = load_settings()
@@ -55,23 +64,49 @@ def serve(host: str | None = None, port: int | None = None) -> None:
         uvloop.run(runner.upgrade(settings.sqlalchemy_url))
         config = uvicorn_config(settings)
         application = config.app
-        config.app = start = WatchedStart(application)
-        server = DrainingServer(config, application)
+        config.app = start = WatchedStart(edge := Draining(cast("Any", application)))
+        server = DrainingServer(config, application, edge)
         # Ctrl-C is how a person ends it, and comes once more when all is put away: no failure.
         # A start that failed ends in SystemExit; what it was is told below.
         with suppress(KeyboardInterrupt, SystemExit):
-            uvloop.run(server.serve(listening))
+            server.serve_until_ended(listening)
     if not server.started and start.failure is not None:
         raise start.failure
-    sys.exit(0 if server.started else 1)
+    _leave(0 if server.started else 1)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once: everything is put away.
+
+    Python would take each of its objects apart first, seconds on a busy machine, in which nobody
+    serves.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class DrainingServer(uvicorn.Server):
-    """Lets terminals say goodbye before the sockets are closed under them."""
+    """Lets what is under way end before the sockets are closed under it, and ends in 10 s."""
 
-    def __init__(self, config: uvicorn.Config, application: Any) -> None:
+    def __init__(self, config: uvicorn.Config, application: Any, edge: Draining) -> None:
         super().__init__(config)
         self._application = application
+        self._edge = edge
+        self._is_done = False
+
+    def serve_until_ended(self, listening: list[socket.socket]) -> None:
+        """Serve, and come back when everything is put away; blocks.
+
+        The end takes `EXIT_S` at most, or the process ends here: work in a thread cannot be
+        cancelled, and what it was about is stored as an intent, as for a process that is killed.
+        """
+        uvloop.run(self.serve(listening))
+        self._is_done = True
+        for thread in threading.enumerate():
+            # While one of them starts a sandbox, the data folder is still in use.
+            if thread is not threading.main_thread() and not thread.daemon:
+                thread.join()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -81,17 +116,38 @@ class DrainingServer(uvicorn.Server):
             self._captured_signals.clear()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close viewers with 1012 and the reason, end streams of events, then everything else."""
+        """Close viewers with 1012, end streams of events, let requests end, then everything.
+
+        Until the last request has its answer the server listens, and says to come back later.
+        Sandboxes reach their gateway meanwhile: a create that clones may come to its end.
+        """
+        last_call = threading.Timer(EXIT_S, self._end_at_once)
+        last_call.daemon = True
+        last_call.start()
+        self._edge.begin()
+        log.info("stopping", requests=self._edge.under_way)
         events = getattr(self._application.state, "events", None)
         if events is not None:
             events.drain()  # their clients are told by the end of the answer
         terminals = getattr(self._application.state, "terminals", None)
         if terminals is not None:
             terminals.drain()
-            with anyio.move_on_after(GOODBYE_S):
-                while terminals.attached:  # noqa: ASYNC110 - an end, not an event, is waited for
-                    await anyio.sleep(0.02)
+        await self._quiet(REQUESTS_S)
+        if self._edge.under_way:
+            self._edge.cut()
+            await self._quiet(GOODBYE_S)
         await super().shutdown(sockets)
+        log.info("stopped")
+
+    async def _quiet(self, within_s: float) -> None:
+        """Wait until nothing is under way, or nobody wants to wait any more."""
+        with anyio.move_on_after(within_s):
+            while self._edge.under_way and not self.force_exit:  # noqa: ASYNC110 - an end, no event
+                await anyio.sleep(0.02)
+
+    def _end_at_once(self) -> None:
+        log.warning("the end is cut short: something hangs", after_s=EXIT_S)
+        os._exit(0 if self._is_done else 1)
 
 
 class WatchedStart:

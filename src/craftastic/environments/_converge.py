@@ -4,8 +4,9 @@ One worker at a time has the claim on an environment, in whatever server process
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Protocol
 from uuid import UUID, uuid4
@@ -13,8 +14,10 @@ from uuid import UUID, uuid4
 import anyio
 import structlog
 
+from craftastic.audit.service import AuditService
 from craftastic.clock import Clock
 from craftastic.database import Database
+from craftastic.environments._idle import IDLE, is_due, spoken
 from craftastic.environments._model import (
     CloneStatus,
     Desired,
@@ -23,12 +26,15 @@ from craftastic.environments._model import (
     SessionLine,
 )
 from craftastic.environments._repository import EnvironmentRepository
+from craftastic.environments._trail import record
 from craftastic.environments._work import Work
 from craftastic.errors import CraftasticError, InvalidInput
+from craftastic.failpoints import failpoint
 from craftastic.runtimes.base import (
     Progress,
     Report,
     Runtime,
+    SandboxRef,
     SandboxSpec,
     SandboxState,
     SandboxSummary,
@@ -61,6 +67,17 @@ class SessionsOfEnvironments(Protocol):
         ...
 
 
+class AtWork(Protocol):
+    """Names what is at work in a sandbox; `tmux.service.TmuxService.at_work` is it."""
+
+    async def __call__(self, sandbox: SandboxRef, ignored: Collection[str], /) -> list[str]: ...
+
+
+async def nothing_known(_sandbox: SandboxRef, _ignored: Collection[str]) -> list[str]:
+    """Say that something may be at work: nobody can look."""
+    return ["unknown"]
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right of one worker to change one environment."""
@@ -86,6 +103,8 @@ class Steps:
     clock: Clock
     find_profile: FindProfile
     work: Work
+    audit: AuditService
+    at_work: AtWork
 
     async def reconcile(self) -> None:
         """Finish what was cut short, and notice what happened to sandboxes behind our back."""
@@ -110,6 +129,7 @@ class Steps:
             environment = await EnvironmentRepository(tx).claim(environment_id, holder, CLAIM_S)
         if environment is None:
             return
+        failpoint("environment.claimed")
         try:
             async with anyio.create_task_group() as tasks:
                 claim = Claim(environment, holder, tasks.cancel_scope)
@@ -134,6 +154,7 @@ class Steps:
             started = await self._start_sandbox(claim)
             if started is None:
                 return
+            failpoint("sandbox.create.recorded")
             environment = started
         if environment.status is not EnvironmentStatus.RUNNING:
             return
@@ -148,10 +169,13 @@ class Steps:
         try:
             runtime = self.runtimes[environment.runtime]
             await runtime.prepare(report)
+            failpoint("sandbox.create.prepared")
             sandbox = await runtime.create(self._spec(environment), report)
+            failpoint("sandbox.create.made")
             profile = await self.find_profile(environment.owner_id)
             if profile is not None:
                 await self.worktrees.identify(sandbox, *profile)
+                failpoint("sandbox.create.identified")
         except CraftasticError as error:
             log.warning("environment not started", environment=str(claim.id), reason=error.message)
             # One that ran before can simply be started again; its storage is there.
@@ -171,6 +195,7 @@ class Steps:
             reason_code=None,
             reason=None,
             isolation=None,
+            used_at=self.clock.now(),
             **no_progress(),
         )
 
@@ -181,6 +206,7 @@ class Steps:
         except CraftasticError as error:
             summary = f"network isolation: not verified; not checked: {error.message}"
         await self._write(claim, isolation=summary[:MAX_REASON_CHARACTERS])
+        failpoint("sandbox.create.probed")
 
     async def _clone(self, claim: Claim, environment: Environment) -> None:
         token = secrets.token_urlsafe(32)
@@ -190,6 +216,7 @@ class Steps:
             clone_status=CloneStatus.CLONING.value,
             clone_reason=None,
         )
+        failpoint("clone.token.recorded")
         try:
             cloned = await self.worktrees.clone(
                 environment.sandbox,
@@ -215,6 +242,7 @@ class Steps:
             branch=_acceptable(branch) or environment.branch,
             **no_progress(),
         )
+        failpoint("clone.recorded")
 
     async def _stop(self, claim: Claim) -> None:
         environment = claim.environment
@@ -223,16 +251,21 @@ class Steps:
         try:
             runtime = self.runtimes[environment.runtime]
             await runtime.remove(self._spec(environment), storage=False)
+            failpoint("environment.stop.removed")
         except CraftasticError as error:
             await self._write(claim, reason_code=error.code, reason=_reason(error))
             return
         await self.sessions.end_all(environment.id)
+        failpoint("environment.stop.sessions.ended")
+        idle = environment.reason_code == IDLE
         await self._write(
             claim,
             status=EnvironmentStatus.STOPPED.value,
             sandbox_id=None,
-            reason_code="STOPPED_BY_OWNER",
-            reason="It was stopped; the next session or terminal starts it again.",
+            reason_code=IDLE if idle else "STOPPED_BY_OWNER",
+            reason=environment.reason
+            if idle
+            else "It was stopped; the next session or terminal starts it again.",
             **no_progress(),
         )
 
@@ -241,12 +274,53 @@ class Steps:
         try:
             runtime = self.runtimes[environment.runtime]
             await runtime.remove(self._spec(environment), storage=True)
+            failpoint("environment.delete.removed")
         except CraftasticError as error:
             log.warning("environment not removed", environment=str(claim.id), reason=error.message)
             await self._write(claim, reason_code=error.code, reason=_reason(error))
             return
         async with self.database.begin() as tx:
             await EnvironmentRepository(tx).remove(environment.id, claim.holder)
+        failpoint("environment.delete.forgotten")
+
+    async def stop_idle(self) -> None:
+        """Stop environments that nobody uses and nothing is at work in, by their policies."""
+        async with self.database.read() as tx:
+            running = await EnvironmentRepository(tx).list_running()
+        lines = await self.sessions.lines([one.id for one in running])
+        now, default = self.clock.now(), self.settings.idle_stop_minutes
+        for environment in running:
+            of_it = lines.get(environment.id, ())
+            if is_due(environment, of_it, default, now):
+                await self._stop_idle(environment, of_it, now)
+
+    async def _stop_idle(
+        self, environment: Environment, lines: Sequence[SessionLine], now: datetime
+    ) -> None:
+        """Stop one, unless something is at work in it: then it is in use now."""
+        agents = {one.tmux_session_name for one in lines if one.agent_state is not None}
+        try:
+            busy = await self.at_work(environment.sandbox, agents)
+        except CraftasticError as error:
+            log.info("not known if it is idle", environment=str(environment.id), why=error.message)
+            return
+        if busy:
+            async with self.database.begin() as tx:
+                await EnvironmentRepository(tx).used(environment.id, now)
+            return
+        own = environment.idle_stop_minutes
+        minutes = self.settings.idle_stop_minutes if own is None else own
+        reason = (
+            f"Nobody had used it for {spoken(minutes)}; the next session or terminal starts it"
+            " again."
+        )
+        async with self.database.begin() as tx:
+            wished = await EnvironmentRepository(tx).wish_idle(environment, IDLE, reason, now)
+            if wished is None:
+                return
+            details = {"name": wished.name, "idle_minutes": minutes}
+            await record(self.audit, tx, "environment.stop", wished, None, details)
+        self.work.start(environment.id, self.converge)
 
     async def _observe(self, runtime: Runtime) -> None:
         async with self.database.read() as tx:

@@ -77,6 +77,9 @@ class Environment:
         number: Small, unique among all environments that exist; its sandbox's user id follows.
         reason: Why the status is what it is, in plain words.
         isolation: What the probe from inside found; None until it ran.
+        used_at: When it was started, or last seen at work by itself; sessions know the rest.
+        idle_stop_minutes: After how long without use it is stopped; 0 for never, None for what the
+            server's settings say.
     """
 
     id: UUID
@@ -99,6 +102,9 @@ class Environment:
     push_policy: PushPolicy
     created_at: datetime
     updated_at: datetime
+    status_since: datetime
+    used_at: datetime | None
+    idle_stop_minutes: int | None
 
     @property
     def sandbox(self) -> SandboxRef:

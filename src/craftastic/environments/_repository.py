@@ -16,6 +16,7 @@ from sqlalchemy import (
     case,
     delete,
     func,
+    literal,
     or_,
     select,
     text,
@@ -40,6 +41,9 @@ from craftastic.runtimes.base import Progress
 
 CREATE_LOCK = 7_201_533_001
 """Key of PostgreSQL's advisory lock under which environments are inserted, one at a time."""
+
+LONGEST_CLAIM_S = 60.0
+"""Longer than any claim: what is claimed until later was, before the clock went back."""
 
 
 class EnvironmentNotFound(NotFound):
@@ -118,6 +122,9 @@ class EnvironmentRow(Base):
     claimed_until: Mapped[float | None] = mapped_column(Double)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    status_since: Mapped[datetime] = mapped_column(UtcDateTime)
+    used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    idle_stop_minutes: Mapped[int | None]
 
 
 def _environment(row: EnvironmentRow) -> Environment:
@@ -144,6 +151,9 @@ def _environment(row: EnvironmentRow) -> Environment:
         push_policy=PushPolicy(row.push_policy),
         created_at=row.created_at,
         updated_at=row.updated_at,
+        status_since=row.status_since,
+        used_at=row.used_at,
+        idle_stop_minutes=row.idle_stop_minutes,
     )
 
 
@@ -216,6 +226,7 @@ class EnvironmentRepository:
             clone_status=(CloneStatus.PENDING if repository_url else CloneStatus.NONE).value,
             created_at=now,
             updated_at=now,
+            status_since=now,
         )
         self.tx.add(row)
         try:
@@ -351,6 +362,28 @@ class EnvironmentRepository:
             EventLog(self.tx).add(owner_id, "environment.deleted", environment_id)
         return environment
 
+    async def wish_idle(
+        self, seen: Environment, reason_code: str, reason: str, now: datetime
+    ) -> Environment | None:
+        """Record that an environment is to be stopped, if nothing of it has changed since."""
+        return await self._changed(
+            (
+                EnvironmentRow.id == seen.id,
+                EnvironmentRow.status == EnvironmentStatus.RUNNING.value,
+                EnvironmentRow.desired == Desired.RUNNING.value,
+                EnvironmentRow.updated_at == seen.updated_at,
+                _unclaimed(),
+            ),
+            desired=Desired.STOPPED.value,
+            reason_code=reason_code,
+            reason=reason,
+            updated_at=now,
+        )
+
+    async def used(self, environment_id: UUID, now: datetime) -> None:
+        """Record that an environment is in use; its owner is not told of that."""
+        await self._update((EnvironmentRow.id == environment_id,), used_at=now)
+
     async def change(
         self, owner_id: UUID, environment_id: UUID, now: datetime, **values: Any
     ) -> Environment:
@@ -423,6 +456,11 @@ class EnvironmentRepository:
     async def _update(
         self, conditions: Sequence[ColumnElement[bool]], **values: Any
     ) -> Environment | None:
+        if "status" in values and "updated_at" in values:
+            values["status_since"] = case(
+                (EnvironmentRow.status == values["status"], EnvironmentRow.status_since),
+                else_=literal(values["updated_at"], UtcDateTime),
+            )
         statement = (
             update(EnvironmentRow)
             .where(*conditions)
@@ -442,7 +480,9 @@ def _is_name_taken(error: IntegrityError) -> bool:
 
 def _unclaimed() -> ColumnElement[bool]:
     return or_(
-        EnvironmentRow.claimed_until.is_(None), EnvironmentRow.claimed_until < database_seconds()
+        EnvironmentRow.claimed_until.is_(None),
+        EnvironmentRow.claimed_until < database_seconds(),
+        EnvironmentRow.claimed_until > database_seconds() + LONGEST_CLAIM_S,
     )
 
 

@@ -13,10 +13,10 @@ async def record(
     tx: Transaction,
     action: str,
     environment: Environment,
-    actor: UUID,
+    actor: UUID | None,
     details: Mapping[str, object],
 ) -> None:
-    """Append to the audit log; last in a transaction."""
+    """Append to the audit log; last in a transaction. No actor is the server itself."""
     await audit.record(
         action,
         actor_id=actor,
@@ -34,6 +34,7 @@ async def record_changes(
     changes = {
         "environment.rename": (before.name, after.name),
         "environment.push_policy": (before.push_policy.value, after.push_policy.value),
+        "environment.idle_stop": (before.idle_stop_minutes, after.idle_stop_minutes),
     }
     for action, (old, new) in changes.items():
         if old != new:

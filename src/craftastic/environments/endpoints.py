@@ -12,15 +12,20 @@ from craftastic.accounts.current_user import CurrentUser
 from craftastic.environments.service import (
     Environment,
     EnvironmentService,
+    IdleStop,
     PushPolicy,
     SessionLine,
     acting_for,
     suggestions,
+    way_on,
 )
 from craftastic.http.wire import Wire, timestamp
 from craftastic.idempotency.once import ONCE
 
 router = APIRouter(prefix="/api/environments", tags=["environments"])
+
+MAX_IDLE_MINUTES = 525_600
+"""A year."""
 
 Timestamp = Annotated[datetime, PlainSerializer(timestamp, return_type=str)]
 Absent = Field(None, exclude_if=lambda value: value is None)
@@ -47,6 +52,20 @@ class EnvironmentChange(Wire):
 
     name: str | None = Field(None, max_length=200)
     push_policy: PushPolicy | None = None
+    idle_stop_minutes: int | None = Field(None, ge=0, le=MAX_IDLE_MINUTES)
+    """0 for never, null for what the server's settings say."""
+
+    @property
+    def idle_stop(self) -> IdleStop | None:
+        """The idle policy that is wished; None where nothing was said about it."""
+        said = "idle_stop_minutes" in self.model_fields_set
+        return IdleStop(self.idle_stop_minutes) if said else None
+
+
+class StopWish(Wire):
+    """With `force` agents that are at work are cut short."""
+
+    force: bool = False
 
 
 class ProgressView(Wire):
@@ -75,6 +94,10 @@ class EnvironmentView(Wire):
     progress: ProgressView | None = Absent
     isolation: str | None = Absent
     push_policy: str
+    desired: str
+    status_since: Timestamp
+    way_on: str | None = Absent
+    idle_stop_minutes: int | None = Absent
 
 
 class SessionLineView(Wire):
@@ -147,6 +170,10 @@ def _fields(environment: Environment) -> dict[str, object]:
         "progress": None if progress is None else ProgressView.model_validate(progress),
         "isolation": environment.isolation,
         "push_policy": environment.push_policy.value,
+        "desired": environment.desired.value,
+        "status_since": environment.status_since,
+        "way_on": way_on(environment),
+        "idle_stop_minutes": environment.idle_stop_minutes,
     }
 
 
@@ -218,11 +245,35 @@ async def update_environment(
     caller: CurrentUser,
     environments: Environments,
 ) -> EnvironmentView:
-    """Change an environment's name, or what may be pushed from it (any, sessions, none)."""
+    """Change an environment's name, its idle policy, or what may be pushed from it."""
     changed = await environments.update(
-        caller.user_id, environment_id, name=body.name, push_policy=body.push_policy
+        caller.user_id,
+        environment_id,
+        name=body.name,
+        push_policy=body.push_policy,
+        idle_stop=body.idle_stop,
     )
     return environment_view(changed)
+
+
+@router.post("/{environment_id}/stop")
+async def stop_environment(
+    environment_id: UUID,
+    caller: CurrentUser,
+    environments: Environments,
+    body: StopWish | None = None,
+) -> EnvironmentView:
+    """End all that runs in an environment; working trees stay, and sessions come back in them."""
+    force = body is not None and body.force
+    return environment_view(await environments.stop(caller.user_id, environment_id, force=force))
+
+
+@router.post("/{environment_id}/start")
+async def start_environment(
+    environment_id: UUID, caller: CurrentUser, environments: Environments
+) -> EnvironmentView:
+    """Start an environment that is stopped or failed; one that runs is left as it is."""
+    return environment_view(await environments.start(caller.user_id, environment_id))
 
 
 @router.post("/{environment_id}/retry")

@@ -6,7 +6,7 @@ by the request's job, by the reconciler, in any server process.
 
 import hmac
 import unicodedata
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,17 +15,33 @@ from uuid import UUID
 import anyio
 import structlog
 
-from craftastic.accounts.service import Caller, UserId
+from craftastic.accounts.service import UserId
 from craftastic.audit.service import AuditService
 from craftastic.clock import Clock
 from craftastic.database import Database
+from craftastic.environments._answers import (
+    AgentsAtWork,
+    ContainerNotFound,
+    Deleted,
+    EnvironmentInError,
+    EnvironmentNotReady,
+    EnvironmentWithSessions,
+    IdleStop,
+    OneUserOnly,
+    acting_for,
+    refuse_error,
+    settled,
+)
 from craftastic.environments._converge import (
+    AtWork,
     FindProfile,
     SessionsOfEnvironments,
     Steps,
+    nothing_known,
     starting,
     token_hash,
 )
+from craftastic.environments._idle import agents_at_work, way_on
 from craftastic.environments._model import (
     CloneStatus,
     Desired,
@@ -41,28 +57,19 @@ from craftastic.environments._repository import (
     EnvironmentNotFound,
     EnvironmentRepository,
     TooManyEnvironments,
-    UserNotFound,
 )
 from craftastic.environments._repository_url import BadRepositoryUrl, normalise_repository_url
 from craftastic.environments._trail import record, record_changes
 from craftastic.environments._work import ShuttingDown, Work
-from craftastic.errors import (
-    Conflict,
-    CraftasticError,
-    Forbidden,
-    InvalidInput,
-    NotFound,
-)
-from craftastic.runtimes.base import (
-    Runtime,
-    RuntimeUnavailable,
-    SandboxState,
-)
+from craftastic.errors import CraftasticError
+from craftastic.failpoints import failpoint
+from craftastic.runtimes.base import Runtime, RuntimeUnavailable, SandboxState
 from craftastic.runtimes.registry import Runtimes
 from craftastic.settings import Settings
 from craftastic.worktrees.service import CloneFailed, Unsaved, WorktreeService, check_branch
 
 __all__ = [
+    "AgentsAtWork",
     "BadName",
     "BadRepositoryUrl",
     "CloneStatus",
@@ -75,6 +82,7 @@ __all__ = [
     "EnvironmentService",
     "EnvironmentStatus",
     "EnvironmentStopped",
+    "IdleStop",
     "PushPolicy",
     "SessionLine",
     "ShuttingDown",
@@ -82,6 +90,7 @@ __all__ = [
     "acting_for",
     "check_name",
     "suggestions",
+    "way_on",
 ]
 
 CREATE_WAIT_S = 900.0
@@ -93,68 +102,6 @@ POLL_S = 1.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 CheckUpstream = Callable[[str], Awaitable[object]]
-
-
-class EnvironmentInError(InvalidInput):
-    """The environment could not be started; the details say why, a retry is the way on."""
-
-    code = "ENVIRONMENT_IN_ERROR"
-
-
-class EnvironmentNotReady(InvalidInput):
-    """The environment was still starting or cloning when the time was over."""
-
-    code = "ENVIRONMENT_NOT_READY"
-
-
-class OneUserOnly(Conflict):
-    """The runtime cannot keep users apart on this server."""
-
-    code = "RUNTIME_FOR_ONE_USER"
-
-
-class NotYourUserId(Forbidden):
-    code = "NOT_YOUR_USER_ID"
-
-
-class ContainerNotFound(NotFound):
-    code = "CONTAINER_NOT_FOUND"
-
-
-@dataclass(frozen=True, slots=True)
-class EnvironmentWithSessions:
-    environment: Environment
-    sessions: Sequence[SessionLine]
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """A deletion.
-
-    Args:
-        discarded: Work that was nowhere but in the sandbox.
-        pending: The runtime did not answer; the rest is removed when it does.
-    """
-
-    discarded: Sequence[Unsaved]
-    pending: bool
-
-
-def acting_for(caller: Caller, user_id: str | None) -> UserId:
-    """Return whose environments a request is about: the caller's, for administrators anybody's.
-
-    Raises:
-        NotYourUserId: The id is not the caller's.
-        UserNotFound: An administrator's request names no possible user.
-    """
-    if user_id is None or user_id.lower() == str(caller.user_id):
-        return caller.user_id
-    if not caller.is_admin:
-        raise NotYourUserId("You can only act for yourself")
-    try:
-        return UserId(UUID(user_id))
-    except ValueError:
-        raise UserNotFound("User not found") from None
 
 
 async def _any_upstream(_url: str) -> None:
@@ -183,6 +130,7 @@ class EnvironmentService:
     audit: AuditService
     check_upstream: CheckUpstream = _any_upstream
     find_profile: FindProfile = _no_profile
+    at_work: AtWork = nothing_known
     work: Work = field(default_factory=Work)
 
     def running(self) -> AbstractAsyncContextManager[None]:
@@ -242,9 +190,11 @@ class EnvironmentService:
                 }
                 by = actor or owner
                 await record(self.audit, tx, "environment.create", environment, by, details)
+                failpoint("environment.create.inserted")
         except EnvironmentNameTaken as error:
             self._explain_taken(error, name)
             raise
+        failpoint("environment.create.committed")
         return await self._started(environment, CREATE_WAIT_S)
 
     async def get_owned(self, owner: UserId, environment_id: UUID) -> Environment:
@@ -263,8 +213,9 @@ class EnvironmentService:
         *,
         name: str | None = None,
         push_policy: PushPolicy | None = None,
+        idle_stop: IdleStop | None = None,
     ) -> Environment:
-        """Change an environment's name or push policy, what is None stays.
+        """Change an environment's name, push policy or idle policy, what is None stays.
 
         Raises:
             BadName: As named.
@@ -272,9 +223,11 @@ class EnvironmentService:
             EnvironmentNameTaken: With three suggestions in the answer.
         """
         name = None if name is None else check_name(name)
-        changes: dict[str, str] = {} if name is None else {"name": name}
+        changes: dict[str, Any] = {} if name is None else {"name": name}
         if push_policy is not None:
             changes["push_policy"] = push_policy.value
+        if idle_stop is not None:
+            changes["idle_stop_minutes"] = idle_stop.minutes
         if not changes:
             return await self.get_owned(owner, environment_id)
         try:
@@ -323,12 +276,55 @@ class EnvironmentService:
             )
             details = {"name": deleted.name}
             await record(self.audit, tx, "environment.delete", deleted, owner, details)
+        failpoint("environment.delete.wished")
         done = self.work.start(environment_id, self.converge, restart=True)
         with anyio.move_on_after(DELETE_WAIT_S):
             await done.wait()
         async with self.database.read() as tx:
             left = await EnvironmentRepository(tx).find(environment_id)
         return Deleted(discarded, pending=left is not None)
+
+    async def stop(
+        self, owner: UserId, environment_id: UUID, *, force: bool = False
+    ) -> Environment:
+        """End everything that runs in an environment; what it has stored stays.
+
+        The wish is stored first; where the runtime does not answer, it is done when it does. The
+        sessions come back in their working trees when they are attached to.
+
+        Args:
+            owner: Whose it is.
+            environment_id: The environment.
+            force: Also while agents are at work.
+
+        Returns:
+            The environment: stopped, or still running with the reason after `DELETE_WAIT_S`.
+
+        Raises:
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+            AgentsAtWork: Agents would be cut short, and `force` was not given.
+        """
+        environment = await self.get_owned(owner, environment_id)
+        if environment.status is EnvironmentStatus.STOPPED:
+            return environment
+        lines = (await self.sessions.lines([environment_id])).get(environment_id, ())
+        busy = [] if force else agents_at_work(lines)
+        if busy:
+            raise AgentsAtWork(busy)
+        return await self._stopped(owner, environment)
+
+    async def start(self, owner: UserId, environment_id: UUID) -> Environment:
+        """Start an environment that is stopped or has failed; one that runs is left as it is.
+
+        Raises:
+            EnvironmentNotFound: It is absent, deleted or somebody else's.
+        """
+        environment = await self.get_owned(owner, environment_id)
+        running = {EnvironmentStatus.RUNNING, EnvironmentStatus.STARTING}
+        if environment.status in running and environment.desired is Desired.RUNNING:
+            return environment
+        wished = await self._wish_running(environment, starting())
+        return await self._started(wished, CREATE_WAIT_S)
 
     async def retry(self, owner: UserId, environment_id: UUID) -> Environment:
         """Start an environment that failed or stopped, and clone again where that failed.
@@ -363,7 +359,7 @@ class EnvironmentService:
         environment = await self.get_owned(owner, environment_id)
         if environment.usable:
             return environment
-        _refuse_error(environment)
+        refuse_error(environment)
         if environment.status is EnvironmentStatus.STOPPED:
             environment = await self.ensure_running(environment)
         if environment.clone_status is CloneStatus.FAILED:
@@ -371,8 +367,8 @@ class EnvironmentService:
                 environment, {"clone_status": CloneStatus.PENDING.value, "clone_reason": None}
             )
         self.work.start(environment_id, self.converge)
-        environment = await self._wait(owner, environment_id, _settled, timeout_s)
-        _refuse_error(environment)
+        environment = await self._wait(owner, environment_id, settled, timeout_s)
+        refuse_error(environment)
         if environment.clone_status is CloneStatus.FAILED:
             raise CloneFailed(
                 "The repository could not be cloned.", details=environment.clone_reason
@@ -408,7 +404,7 @@ class EnvironmentService:
         if environment.status is not EnvironmentStatus.STARTING:
             environment = await self._wish_running(environment, starting())
         environment = await self._started(environment, START_WAIT_S)
-        _refuse_error(environment)
+        refuse_error(environment)
         if environment.status is not EnvironmentStatus.RUNNING:
             raise EnvironmentStopped("The environment is not running.", details=environment.reason)
         return environment
@@ -443,19 +439,7 @@ class EnvironmentService:
             RuntimeUnavailable: Its runtime does not answer; it is removed when it does.
         """
         environment = await self.find_by_sandbox(owner, sandbox_id)
-        async with self.database.begin() as tx:
-            stopped = await EnvironmentRepository(tx).wish(
-                owner, environment.id, Desired.STOPPED, updated_at=self.clock.now()
-            )
-            details = {"name": stopped.name}
-            await record(self.audit, tx, "environment.stop", stopped, owner, details)
-        self.work.start(environment.id, self.converge, restart=True)
-        environment = await self._wait(
-            owner,
-            environment.id,
-            lambda one: one.status is EnvironmentStatus.STOPPED,
-            DELETE_WAIT_S,
-        )
+        environment = await self._stopped(owner, environment)
         if environment.status is not EnvironmentStatus.STOPPED:
             raise RuntimeUnavailable(
                 "The runtime does not answer; the container is removed when it does.",
@@ -497,6 +481,28 @@ class EnvironmentService:
             clock=self.clock,
             find_profile=self.find_profile,
             work=self.work,
+            audit=self.audit,
+            at_work=self.at_work,
+        )
+
+    async def stop_idle(self) -> None:
+        """Stop environments that nobody uses and nothing is at work in, by their policies."""
+        await self._steps.stop_idle()
+
+    async def _stopped(self, owner: UserId, environment: Environment) -> Environment:
+        async with self.database.begin() as tx:
+            wished = await EnvironmentRepository(tx).wish(
+                owner, environment.id, Desired.STOPPED, updated_at=self.clock.now()
+            )
+            details = {"name": wished.name}
+            await record(self.audit, tx, "environment.stop", wished, owner, details)
+        failpoint("environment.stop.wished")
+        self.work.start(environment.id, self.converge, restart=True)
+        return await self._wait(
+            owner,
+            environment.id,
+            lambda one: one.status is EnvironmentStatus.STOPPED,
+            DELETE_WAIT_S,
         )
 
     def _explain_taken(self, error: EnvironmentNameTaken, name: str) -> None:
@@ -573,17 +579,3 @@ class EnvironmentService:
                 f"Sandboxes of the runtime {runtime.name!r} do not work on this server.",
                 details=reason,
             )
-
-
-def _settled(environment: Environment) -> bool:
-    if environment.status is EnvironmentStatus.STARTING:
-        return False
-    return environment.status is not EnvironmentStatus.RUNNING or environment.clone_status not in {
-        CloneStatus.PENDING,
-        CloneStatus.CLONING,
-    }
-
-
-def _refuse_error(environment: Environment) -> None:
-    if environment.status is EnvironmentStatus.ERROR:
-        raise EnvironmentInError("Environment in error state", details=environment.reason)

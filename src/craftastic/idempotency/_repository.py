@@ -2,15 +2,29 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import CursorResult, ForeignKey, LargeBinary, String, delete, func, select, update
+from sqlalchemy import (
+    CursorResult,
+    ForeignKey,
+    LargeBinary,
+    String,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from craftastic.database import Base, Transaction, UtcDateTime
+
+SKEW = timedelta(seconds=60)
+"""How far clocks of several servers may differ."""
 
 
 class IdempotencyKey(Base):
@@ -48,7 +62,17 @@ class KeyRepository:
         """Take a key if it is new or its time is over; False when somebody has it."""
         taken = await self.tx.execute(
             update(IdempotencyKey)
-            .where(IdempotencyKey.id == key.id, IdempotencyKey.expires_at <= now)
+            .where(
+                IdempotencyKey.id == key.id,
+                or_(
+                    IdempotencyKey.expires_at <= now,
+                    # No request has a key for so long: the clock has gone back since.
+                    and_(
+                        IdempotencyKey.status.is_(None),
+                        IdempotencyKey.expires_at > key.expires_at + SKEW,
+                    ),
+                ),
+            )
             .values(
                 fingerprint=key.fingerprint,
                 holder=key.holder,

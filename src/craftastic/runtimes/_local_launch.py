@@ -24,9 +24,11 @@ from typing import IO
 from uuid import UUID
 
 from craftastic.errors import Conflict
+from craftastic.failpoints import failpoint
 from craftastic.runtimes import _local_seccomp
 from craftastic.runtimes._local_commands import SOCKET_NAME
 from craftastic.runtimes._local_limits import Limits, confine, release, resource_limits
+from craftastic.runtimes._local_lost import PROGRAM_OF_NETWORK, lost, network_name
 from craftastic.runtimes._local_mounts import (
     INIT,
     PYTHON,
@@ -99,6 +101,7 @@ class Launcher:
             state = State(self.instance, str(spec.environment_id), str(spec.owner_id), spec.name)
             # Before anything starts: a server that dies in between finds the folder again.
             write_state(folder, state)
+            failpoint("local.state.written")
             try:
                 return self._start(folder, spec, uid, state)
             except OSError as error:
@@ -117,8 +120,9 @@ class Launcher:
                 enter: list[str] = []
                 files: list[int] = []
                 if not self.share_network:
-                    holder = self._network(uid, helpers)
+                    holder = self._network(folder, uid, helpers)
                     enter, files = _entering(holder, stack)
+                failpoint("local.network.up")
                 listener = _listen(folder, stack)
                 monitor, init = _bubblewrap(
                     [*enter, "bwrap", *arguments],
@@ -128,6 +132,7 @@ class Launcher:
                     limits=resource_limits(limits, own_user=uid != os.geteuid()),
                 )
                 helpers.insert(0, monitor)
+            failpoint("local.sandbox.up")
             confine(_group(spec.environment_id), init.pid, limits)
             state = replace(state, init=init, helpers=tuple(helpers))
             write_state(folder, state)
@@ -137,7 +142,7 @@ class Launcher:
             raise
         return state
 
-    def _network(self, uid: int, helpers: list[Identity]) -> Identity:
+    def _network(self, folder: Path, uid: int, helpers: list[Identity]) -> Identity:
         """Bring up a network namespace and return the process that holds it.
 
         Source: passt(1). The ports of the sandbox are not forwarded to the host (-t, -u), of the
@@ -146,12 +151,12 @@ class Launcher:
         """
         forward = str(self.gateway_port) if self.gateway_port else "none"
         argv = [
-            "pasta", "--quiet", "--foreground", "--config-net", "--no-map-gw",
+            network_name(folder), "--quiet", "--foreground", "--config-net", "--no-map-gw",
             "-t", "none", "-u", "none", "-U", "none", "-T", forward,
             "--", HOLDER, "infinity",
         ]  # fmt: skip
         with _message() as message:
-            pid = spawn(argv, uid=uid, stderr=message.fileno())
+            pid = spawn(argv, uid=uid, stderr=message.fileno(), executable=tool(PROGRAM_OF_NETWORK))
             pasta = Identity.of(pid)
             if pasta is None:
                 raise RuntimeUnavailable(f"The network did not come up: {_said(message)}")
@@ -196,7 +201,9 @@ def end(folder: Path, state: State) -> State:
     Raises:
         RuntimeUnavailable: Something would not end.
     """
-    processes = [one for one in (state.init, *state.helpers) if one is not None]
+    written = [one for one in (state.init, *state.helpers) if one is not None]
+    # Also what nobody came to write down.
+    processes = [*written, *lost(folder, folder.parent.parent / "run" / folder.name)]
     alive = [one for one in processes if not one.end(END_S)]
     if alive:
         raise RuntimeUnavailable("The sandbox did not end.")
@@ -220,6 +227,7 @@ def remove(folder: Path) -> None:
         state = read_state(folder)
         if state is not None:
             end(folder, state)
+        failpoint("local.sandbox.ended")
         shutil.rmtree(folder, ignore_errors=True)
 
 

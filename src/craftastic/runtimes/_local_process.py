@@ -165,7 +165,12 @@ _started: set[int] = set()
 
 
 def spawn(
-    argv: Sequence[str], *, uid: int, pass_fds: Sequence[int] = (), stderr: int | None = None
+    argv: Sequence[str],
+    *,
+    uid: int,
+    pass_fds: Sequence[int] = (),
+    stderr: int | None = None,
+    executable: str | None = None,
 ) -> int:
     """Start a program that outlives the server, and return its process id. Blocks for a moment.
 
@@ -173,6 +178,7 @@ def spawn(
     its working folder at the root. It runs as `uid` without any group where that is not the
     server's own. `subprocess` does all of that between fork and exec in C, safe in a server with
     threads, and the same under every event loop; a launcher in between would only cost time.
+    With an `executable` the first of `argv` is only the name that it goes by.
 
     Raises:
         OSError: It does not start.
@@ -183,6 +189,7 @@ def spawn(
         identity = {"user": uid, "group": uid, "extra_groups": []}
     process = subprocess.Popen(
         list(argv),
+        executable=executable,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL if stderr is None else stderr,

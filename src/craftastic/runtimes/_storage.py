@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from craftastic.failpoints import failpoint
+
 TREES = ("homes", "repos", "worktrees")
 PARENT_MODE = 0o711
 TRASH = ".trash-"
@@ -65,6 +67,7 @@ def prepare_storage(data_dir: Path, environment_id: UUID, uid: int, gid: int) ->
                 _give(own, uid, gid)
                 if tree == "homes":
                     _mount_points(own, key, uid, gid)
+    failpoint("sandbox.storage.made")
     return storage_of(data_dir, environment_id)
 
 
@@ -80,6 +83,7 @@ def remove_storage(data_dir: Path, environment_id: UUID) -> None:
     """
     for tree in TREES:
         remove_tree(data_dir / tree / str(environment_id))
+        failpoint("sandbox.storage.removed")
 
 
 def remove_tree(folder: Path) -> None:
@@ -106,6 +110,7 @@ def _remove_from(parent: int, key: str) -> None:
     os.mkdir(trash, 0o700, dir_fd=parent)
     with contextlib.suppress(FileNotFoundError), _folder(parent, trash, 0o700) as aside:
         os.rename(key, "0", src_dir_fd=parent, dst_dir_fd=aside)
+    failpoint("sandbox.storage.aside")
     for name in os.listdir(parent):
         if name.startswith(f"{TRASH}{key}-"):
             with _folder(parent, name, 0o700) as aside:

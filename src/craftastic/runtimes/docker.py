@@ -21,6 +21,7 @@ import orjson
 import structlog
 
 from craftastic.errors import Conflict
+from craftastic.failpoints import failpoint
 from craftastic.runtimes import _docker_exec as docker_exec
 from craftastic.runtimes._docker_check import findings
 from craftastic.runtimes._docker_container import (
@@ -165,10 +166,12 @@ class DockerRuntime:
                 found = None
             if found is None:
                 found = await self._make(spec, place, image)
+                failpoint("docker.container.created")
             try:
                 await self._start(str(found["Id"]))
             except EngineRefused as error:
                 raise unavailable(error, "starting a sandbox") from error
+            failpoint("docker.container.started")
             return self._ref(found)
 
     async def inspect(self, sandbox: SandboxRef) -> SandboxState:
@@ -210,6 +213,7 @@ class DockerRuntime:
         async with self._lock(spec.environment_id):
             for found in await self._listed(f"{ENVIRONMENT_LABEL}={spec.environment_id}"):
                 await self._delete(str(found["Id"]))
+                failpoint("docker.container.removed")
             if storage:
                 await self._remove_storage(spec)
 

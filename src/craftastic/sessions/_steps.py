@@ -18,6 +18,7 @@ from craftastic.database import Database
 from craftastic.environments.service import Environment, EnvironmentService
 from craftastic.errors import Conflict, CraftasticError, Unavailable
 from craftastic.events.service import EventLog
+from craftastic.failpoints import failpoint
 from craftastic.runtimes.base import SandboxGone, SandboxRef
 from craftastic.sessions._jobs import tell_job
 from craftastic.sessions._model import Session, SessionStatus, SessionType
@@ -196,6 +197,7 @@ class Steps:
         async with self.environments.exclusive(environment.id):
             if reread and not await self._still_to_make(session):
                 return session
+            failpoint("session.make.begun")
             worktree = await self._place(session, environment)
             if session.ready:
                 return session
@@ -203,6 +205,7 @@ class Steps:
                 made = await SessionRepository(tx).mark_ready(
                     session.id, worktree.path, self.clock.now(), worktree.start
                 )
+        failpoint("session.make.recorded")
         if made is None:
             raise SessionGone("The session was ended while it was made.")
         return made
@@ -222,6 +225,7 @@ class Steps:
             )
             if worktree.fresh:
                 await self._preparation.prepare(session, environment, branch)
+                failpoint("session.make.prepared")
                 async with self.database.begin() as tx:
                     place = place_of(session, environment, branch)
                     tell_job(EventLog(tx), environment.owner_id, place, SETUP)
@@ -234,6 +238,7 @@ class Steps:
             variables=None if program else variables or None,
             program=program,
         )
+        failpoint("session.make.tmux")
         return worktree
 
     async def _program(
@@ -278,17 +283,21 @@ class Steps:
 
         Its jobs are ended and its worktree's teardown is run before; neither keeps it from going.
         """
+        failpoint("session.remove.begun")
         # One removal at a time, and others of the environment do not wait for a slow teardown.
         async with self.environments.exclusive(session.id):
             async with self.environments.exclusive(environment.id):
                 await self.tmux.kill(environment.sandbox, session.tmux_name)
+                failpoint("session.remove.tmux")
                 command = await self._preparation.end(session, environment)
+                failpoint("session.remove.jobs")
                 shared = await self._shared(session)
             torn_down = None
             if session.branch is not None and command and not shared:
                 torn_down = await self._preparation.tear_down(
                     session, environment, session.branch, command
                 )
+                failpoint("session.remove.teardown")
             if self.launcher is not None and session.session_type is SessionType.AGENT:
                 await self.launcher.remove(session, environment)
             async with self.environments.exclusive(environment.id):
@@ -316,3 +325,4 @@ class Steps:
         """Remove the row of a session that was marked deleted and has nothing in its sandbox."""
         async with self.database.begin() as tx:
             await SessionRepository(tx).remove(session.id)
+        failpoint("session.remove.forgotten")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -11,6 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from craftastic.database import Base, Transaction, UtcDateTime
+
+SKEW = timedelta(seconds=60)
+"""How far clocks of several servers may differ."""
 
 
 class TerminalLease(Base):
@@ -88,7 +91,12 @@ class LeaseRepository:
             update(TerminalLease)
             .where(
                 TerminalLease.session_id == session_id,
-                or_(TerminalLease.holder == holder, TerminalLease.expires_at <= now),
+                or_(
+                    TerminalLease.holder == holder,
+                    TerminalLease.expires_at <= now,
+                    # No lease lasts that long: the clock has gone back since it was taken.
+                    TerminalLease.expires_at > expires_at + SKEW,
+                ),
             )
             .values(holder=holder, fence=TerminalLease.fence + 1, expires_at=expires_at)
         )

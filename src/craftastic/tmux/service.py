@@ -1,8 +1,11 @@
 """The tmux sessions of a sandbox, and the product's own tmux configuration."""
 
+import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
+from typing import cast
 
 import structlog
 
@@ -17,11 +20,19 @@ from craftastic.tmux._options import (
     options,
 )
 from craftastic.tmux._programs import BadSessionProgram, beginning, framed
-from craftastic.tmux._variables import BadSessionVariables, first_program, giving, packed
+from craftastic.tmux._variables import (
+    PYTHON,
+    BadSessionVariables,
+    first_program,
+    giving,
+    packed,
+)
 
 __all__ = ["BadSessionProgram", "BadSessionVariables", "TmuxRefused", "TmuxService"]
 
 SOCKET_NAME = "tmux.sock"
+MAX_ANSWER_BYTES = 16 << 10
+MAX_NAMED = 5
 _GONE = (b"no server running", b"error connecting", b"can't find session", b"session not found")
 
 _NO_VARIABLES = "a shell has none of its variables"
@@ -142,6 +153,29 @@ class TmuxService:
             return set()
         raise TmuxRefused(f"tmux did not answer: {_reason(result)}")
 
+    async def at_work(self, sandbox: SandboxRef, ignored: Collection[str] = ()) -> list[str]:
+        """Name programs that are at work in a sandbox, besides shells that wait for a command.
+
+        Programs in the background count too, and whatever a pane runs instead of a shell; the
+        sessions in `ignored`, by their tmux names, do not.
+
+        Raises:
+            TmuxRefused: It cannot be told.
+            SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
+        """
+        source = (files("craftastic.tmux") / "_at_work.py").read_text("utf-8")
+        argv = [PYTHON, "-I", "-S", "-c", source, "tmux", self.socket(), *sorted(ignored)]
+        result = await self._runtime(sandbox).run(
+            sandbox, argv, timeout_s=15, max_output_bytes=MAX_ANSWER_BYTES
+        )
+        try:
+            names: object = json.loads(result.stdout)
+        except (ValueError, RecursionError):
+            names = None
+        if result.exit_code != 0 or not isinstance(names, list):
+            raise TmuxRefused(f"It cannot be told what runs in the sandbox: {_reason(result)}")
+        return [_printable(str(one), 40) for one in cast("list[object]", names)[:MAX_NAMED]]
+
     async def _tmux(self, sandbox: SandboxRef, *command: str) -> RunResult:
         argv = ["tmux", "-N", "-u", "-S", self.socket(), *command]
         return await self._runtime(sandbox).run(sandbox, argv, timeout_s=10)
@@ -161,5 +195,8 @@ def _given(variables: Mapping[str, str] | None, program: bytes | None) -> bytes:
 
 def _reason(result: RunResult) -> str:
     text = (result.stderr or result.stdout).decode("utf-8", "replace").strip()
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return printable[:200] or f"exit code {result.exit_code}"
+    return _printable(text, 200) or f"exit code {result.exit_code}"
+
+
+def _printable(text: str, limit: int) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:limit])

@@ -13,6 +13,7 @@ from uuid import UUID
 import anyio
 
 from craftastic.errors import Conflict, CraftasticError, Unavailable
+from craftastic.failpoints import failpoint
 from craftastic.runtimes.base import (
     GATEWAY_HOST,
     Progress,
@@ -303,12 +304,14 @@ class WorktreeService:
         with anyio.move_on_after(self.clone_timeout_s) as deadline:
             async with self._runtime(sandbox).open(sandbox, _argv("clone", *arguments)) as stream:
                 await stream.send(f"{token}\n".encode())
+                failpoint("clone.asked")
                 while chunk := await stream.receive_stderr():
                     if (progress := output.feed(chunk)) is not None:
                         await report(progress)
                 # Few bytes, by the script's form: they waited while the other output was read.
                 while chunk := await stream.receive_stdout():
                     answer += chunk[: MAX_ANSWER_BYTES - len(answer)]
+        failpoint("clone.ended")
         if deadline.cancelled_caught:
             raise CloneFailed(
                 "The repository could not be cloned.",
@@ -374,6 +377,7 @@ class WorktreeService:
             timeout_s=ENSURE_TIMEOUT_S,
             max_output_bytes=MAX_ANSWER_BYTES,
         )
+        failpoint("worktree.made")
         refused = WorktreeRefused(f"git would not check branch '{branch}' out.")
         answer = _answer(result, refused)
         commit = answer.get("start", "")
@@ -486,6 +490,7 @@ class WorktreeService:
             timeout_s=RELEASE_TIMEOUT_S,
             max_output_bytes=MAX_ANSWER_BYTES,
         )
+        failpoint("worktree.released")
         refused = WorktreeRefused(f"The worktree of branch '{branch}' could not be removed.")
         answer = _answer(result, refused)
         if not answer:

@@ -52,3 +52,15 @@ async def test_renewing_keeps_it(database: Database, clock: FakeClock) -> None:
 
     assert lease.held
     assert lease.fence == 1
+
+
+async def test_a_lease_from_before_the_clock_went_back_is_free(
+    database: Database, clock: FakeClock
+) -> None:
+    one, two, session = Leases(database, clock), Leases(database, clock), uuid4()
+    await one.take(session)
+
+    clock.advance(-3600)
+    second = await two.take(session)
+
+    assert second.held

@@ -11,6 +11,8 @@ export type EnvironmentChange = Schemas['EnvironmentChange'];
 export type RecordedPush = Schemas['PushedRef'];
 
 const PUSHES_SHOWN = 200;
+/** The server answers after a minute at the latest. */
+const STOP_DEADLINE_MS = 90_000;
 
 export const pushesKey = (environmentId: string) => ['pushes', environmentId] as const;
 
@@ -21,6 +23,20 @@ export function useUpdateEnvironment(id: string) {
     mutationFn: (changes: EnvironmentChange) =>
       api.patch<Environment>(at('/api/environments/{id}', id), { body: changes }),
     onSuccess: (changed) => putEnvironment(queries, changed),
+    onSettled: () => queries.invalidateQueries({ queryKey: keys.environments }),
+  });
+}
+
+/** Ends all that runs in it; with `force` agents that are at work too. */
+export function useStopEnvironment() {
+  const queries = useQueryClient();
+  return useMutation({
+    mutationFn: ({ id, force }: { id: string; force: boolean }) =>
+      api.post<Environment>(at('/api/environments/{id}/stop', id), {
+        body: { force },
+        deadlineMs: STOP_DEADLINE_MS,
+      }),
+    onSuccess: (stopped) => putEnvironment(queries, stopped),
     onSettled: () => queries.invalidateQueries({ queryKey: keys.environments }),
   });
 }

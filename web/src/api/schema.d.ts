@@ -1427,7 +1427,7 @@ export interface paths {
         head?: never;
         /**
          * Update Environment
-         * @description Change an environment's name, or what may be pushed from it (any, sessions, none).
+         * @description Change an environment's name, its idle policy, or what may be pushed from it.
          */
         patch: operations["update_environment_api_environments__environment_id__patch"];
         trace?: never;
@@ -1446,6 +1446,46 @@ export interface paths {
          * @description Start an environment that failed or stopped; clone again where that failed.
          */
         post: operations["retry_environment_api_environments__environment_id__retry_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/environments/{environment_id}/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Start Environment
+         * @description Start an environment that is stopped or failed; one that runs is left as it is.
+         */
+        post: operations["start_environment_api_environments__environment_id__start_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/environments/{environment_id}/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stop Environment
+         * @description End all that runs in an environment; working trees stay, and sessions come back in them.
+         */
+        post: operations["stop_environment_api_environments__environment_id__stop_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -3056,6 +3096,8 @@ export interface components {
          * @description What is left out stays as it is.
          */
         EnvironmentChange: {
+            /** Idlestopminutes */
+            idleStopMinutes?: number | null;
             /** Name */
             name?: string | null;
             pushPolicy?: components["schemas"]["PushPolicy"] | null;
@@ -3087,11 +3129,15 @@ export interface components {
             containerId?: string | null;
             /** Createdat */
             createdAt: string;
+            /** Desired */
+            desired: string;
             /**
              * Id
              * Format: uuid
              */
             id: string;
+            /** Idlestopminutes */
+            idleStopMinutes?: number | null;
             /** Isolation */
             isolation?: string | null;
             /** Name */
@@ -3109,6 +3155,8 @@ export interface components {
             runtime: string;
             /** Status */
             status: string;
+            /** Statussince */
+            statusSince: string;
             /** Updatedat */
             updatedAt: string;
             /**
@@ -3116,6 +3164,8 @@ export interface components {
              * Format: uuid
              */
             userId: string;
+            /** Wayon */
+            wayOn?: string | null;
         };
         Error: {
             /** @description Stable; for programs to compare. */
@@ -3449,11 +3499,15 @@ export interface components {
             containerId?: string | null;
             /** Createdat */
             createdAt: string;
+            /** Desired */
+            desired: string;
             /**
              * Id
              * Format: uuid
              */
             id: string;
+            /** Idlestopminutes */
+            idleStopMinutes?: number | null;
             /** Isolation */
             isolation?: string | null;
             /** Name */
@@ -3473,6 +3527,8 @@ export interface components {
             sessions: components["schemas"]["SessionLineView"][];
             /** Status */
             status: string;
+            /** Statussince */
+            statusSince: string;
             /** Updatedat */
             updatedAt: string;
             /**
@@ -3480,6 +3536,8 @@ export interface components {
              * Format: uuid
              */
             userId: string;
+            /** Wayon */
+            wayOn?: string | null;
         };
         /** LogAnswer */
         LogAnswer: {
@@ -4510,6 +4568,17 @@ export interface components {
              * @constant
              */
             success: false;
+        };
+        /**
+         * StopWish
+         * @description With `force` agents that are at work are cut short.
+         */
+        StopWish: {
+            /**
+             * Force
+             * @default false
+             */
+            force: boolean;
         };
         /** TakenBack */
         TakenBack: {
@@ -7396,6 +7465,72 @@ export interface operations {
             cookie?: never;
         };
         requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EnvironmentView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    start_environment_api_environments__environment_id__start_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                environment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EnvironmentView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    stop_environment_api_environments__environment_id__stop_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                environment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["StopWish"] | null;
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {

@@ -40,6 +40,8 @@ function environment(sessions: SessionLine[], fields: Partial<ListedEnvironment>
     status: 'running',
     cloneStatus: 'ready',
     runtime: 'docker',
+    desired: 'running',
+    statusSince: '2026-11-24T10:00:00.000Z',
     pushPolicy: 'sessions',
     createdAt: NOON,
     updatedAt: NOON,

@@ -13,6 +13,8 @@ function environment(fields: Partial<ListedEnvironment> = {}): ListedEnvironment
     status: 'running',
     cloneStatus: 'ready',
     runtime: 'docker',
+    desired: 'running',
+    statusSince: '2026-11-24T10:00:00.000Z',
     pushPolicy: 'sessions',
     createdAt: '2026-01-01T00:00:00.000Z',
     updatedAt: '2026-01-01T00:00:00.000Z',

@@ -28,6 +28,7 @@ const DEEDS: Readonly<Record<string, string>> = {
   'environment.create': 'Made an environment',
   'environment.delete': 'Deleted an environment',
   'environment.push_policy': 'Changed what may be pushed',
+  'environment.idle_stop': 'Changed when an environment is stopped',
   'environment.rename': 'Renamed an environment',
   'environment.stop': 'Stopped an environment',
   'git.commit': 'Committed',

@@ -1,4 +1,4 @@
-import { Compass, Ellipsis, Plus, RotateCw, Trash2 } from 'lucide-react';
+import { CircleStop, Compass, Ellipsis, Plus, RotateCw, Trash2 } from 'lucide-react';
 import { lazy, Suspense, useState } from 'react';
 import { Link, useNavigate, useParams, useSearchParams } from 'react-router';
 import { ApiError } from '@/api/errors';
@@ -25,6 +25,7 @@ import { Overview, Starting } from './overview';
 import { PushesTab } from './pushes-tab';
 import { SessionsTab } from './sessions-tab';
 import { SettingsTab } from './settings-tab';
+import { StopEnvironment } from './stop';
 import { UnsavedWork } from './unsaved';
 
 const CreateSession = lazy(async () => ({ default: (await import('./create-session')).CreateSession }));
@@ -187,6 +188,7 @@ function EnvironmentScreen({ environment }: { environment: Environment }) {
 
 function MoreMenu({ environment, ready }: { environment: Environment; ready: boolean }) {
   const [deleting, setDeleting] = useState(false);
+  const [stopping, setStopping] = useState(false);
   const retry = useRetryEnvironment();
   const navigate = useNavigate();
   const { kind } = environmentStatus(environment);
@@ -204,6 +206,12 @@ function MoreMenu({ environment, ready }: { environment: Environment; ready: boo
           { kind: 'separator' as const },
         ]
       : []),
+    ...(environment.status === 'running'
+      ? [
+          { label: 'Stop…', icon: CircleStop, onSelect: () => setStopping(true) },
+          { kind: 'separator' as const },
+        ]
+      : []),
     { label: 'Delete…', icon: Trash2, danger: true, onSelect: () => setDeleting(true) },
   ];
   return (
@@ -211,6 +219,7 @@ function MoreMenu({ environment, ready }: { environment: Environment; ready: boo
       <DropdownMenu items={items}>
         <IconButton icon={Ellipsis} label={`More about ${environment.name}`} busy={retry.isPending} />
       </DropdownMenu>
+      {stopping && <StopEnvironment environment={environment} onClose={() => setStopping(false)} />}
       {deleting && (
         <DeleteEnvironment
           environment={environment}

@@ -17,6 +17,7 @@ import { RadioGroup, type RadioOption } from '@/ui/toggles';
 import { DeleteEnvironment } from '../environments/delete';
 import { nameProblem } from '../environments/naming';
 import { VariablesEditor } from '../settings/variables-editor';
+import { IdleForm } from './idle';
 import { UnsavedWork } from './unsaved';
 
 const CHECK_AFTER_MS = 300;
@@ -32,6 +33,9 @@ export function SettingsTab({ environment, ready }: { environment: Environment; 
           <PushPolicyForm environment={environment} />
         </Section>
       )}
+      <Section title="When nobody uses it">
+        <IdleForm environment={environment} />
+      </Section>
       <Section title="Variables and secrets">
         <p className="mb-3 text-sm text-fg-2">
           In the shells of this environment’s sessions, as environment variables. They replace those of all
