@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from http import HTTPStatus
 from importlib import resources
+from typing import cast
 
 import aiohttp
 import anyio
@@ -14,13 +15,7 @@ from aiodocker import DockerError
 from aiodocker.stream import Stream as ExecStream
 
 from craftastic.errors import InvalidInput
-from craftastic.runtimes._docker_engine import (
-    CALL_S,
-    Engine,
-    EngineRefused,
-    start_failure,
-    unavailable,
-)
+from craftastic.runtimes._docker_engine import CALL_S, Engine, EngineRefused, Json, start_failure
 from craftastic.runtimes._docker_supervise import EXHAUSTED, HELLO, trailer
 from craftastic.runtimes.base import HOME, RunResult, RunTimeout, RuntimeUnavailable, SandboxGone
 
@@ -34,8 +29,6 @@ UNKNOWN_CODE = 255
 END_S = 3.0
 """How long a command may take to end with its input, its grace included, in seconds."""
 
-EXIT_CODE_TRIES = 50
-EXIT_CODE_PAUSE_S = 0.02
 BROKEN = (aiohttp.ClientError, OSError, RuntimeError, AssertionError)
 """What aiodocker raises, for want of something better, on a connection that is closed."""
 
@@ -158,8 +151,9 @@ class Exec:
 
     @property
     def exit_code(self) -> int | None:
-        """Return how the command ended, if it said so itself."""
-        return self._filters[STDERR].code
+        """Return how the command ended, if both outputs came to their ends."""
+        whole = self._filters[STDOUT].code is not None
+        return self._filters[STDERR].code if whole else None
 
     async def close(self) -> bool:
         """End the command's input, which ends the command, and report whether it has ended.
@@ -336,7 +330,7 @@ async def run(
             )
         code = running.exit_code
     if code is None:
-        code = await _exit_code(engine, running.id)
+        raise await _cut(engine, container_id)
     return RunResult(code, bytes(collected.out), bytes(collected.err), collected.truncated)
 
 
@@ -375,13 +369,12 @@ async def _converse(running: Exec, stdin: bytes, collected: _Collected) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def _exit_code(engine: Engine, exec_id: str) -> int:
-    """Ask how a command ended; the engine may know a moment after its output's end."""
-    for _ in range(EXIT_CODE_TRIES):
-        found = await engine.get(f"exec/{exec_id}/json", "its end")
-        if found is None:
-            raise SandboxGone("The sandbox was removed while a command ran in it.")
-        if not found.get("Running") and found.get("ExitCode") is not None:
-            return int(found["ExitCode"])
-        await anyio.sleep(EXIT_CODE_PAUSE_S)
-    raise unavailable(EngineRefused(0, "the end of a command is not known"), "its end")
+async def _cut(engine: Engine, container_id: str) -> Exception:
+    """Return why a command did not come to its end: what it said may be half of an answer.
+
+    Every command that ends says so itself, also one that is killed.
+    """
+    found = await engine.get(f"containers/{container_id}/json", "looking for a sandbox")
+    if found is None or not cast("Json", found.get("State") or {}).get("Running"):
+        return SandboxGone("The sandbox has ended while a command ran in it.")
+    return RuntimeUnavailable("The connection to a command in the sandbox was cut; try again.")
