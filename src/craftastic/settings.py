@@ -2,12 +2,11 @@
 
 import os
 import re
-from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -20,84 +19,18 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from craftastic import failpoints
+from craftastic._setting_forms import (
+    MailServer,
+    is_plain_address,
+    parse_bytes,
+    parse_mail_server,
+    parts_of,
+    split_commas,
+)
+
+__all__ = ["MODEL_PROVIDERS", "MailServer", "Settings", "default_data_dir", "load_settings"]
 
 MODEL_PROVIDERS = ("anthropic", "openai", "openai-compatible", "gemini")
-UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def parse_bytes(value: object) -> object:
-    """Turn `512m`, `2g` or `1048576` into a number of bytes.
-
-    Raises:
-        ValueError: The text is not a number with one of the units k, m, g, t.
-    """
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", value.lower())
-    if match is None:
-        raise ValueError(f"{value!r} is not a size such as 512m or 2g")
-    return int(float(match[1]) * UNITS[match[2]])
-
-
-def split_commas(value: object) -> object:
-    return _parts(value) if isinstance(value, str) else value
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _is_plain_address(url: str) -> bool:
-    """Tell whether it has nothing but a host, a port and a path; a wrong port is a ValueError."""
-    parts = urlsplit(url)
-    return (
-        parts.scheme in {"http", "https"}
-        and bool(parts.hostname)
-        and parts.port != 0
-        and not (parts.query or parts.fragment or "@" in parts.netloc)
-        and re.search(r"[^\x21-\x7e]|[\\?#]", url) is None
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class MailServer:
-    """Where mail is handed over, and how the way there is protected."""
-
-    host: str
-    port: int
-    security: Literal["starttls", "tls", "none"]
-    username: str | None = None
-    password: SecretStr | None = field(default=None, repr=False)
-
-
-def parse_mail_server(url: str) -> MailServer:
-    """Read `smtp://user:password@host:port` (STARTTLS) or `smtps://…` (TLS from the beginning).
-
-    `?security=none` leaves the protection out, for a mail server on the same machine or network.
-
-    Raises:
-        ValueError: It has another form, or would send a password unprotected.
-    """
-    parts = urlsplit(url)
-    asked = parse_qs(parts.query, keep_blank_values=True)
-    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.path.strip("/"):
-        raise ValueError("it must have the form smtp://user:password@host:port or smtps://…")
-    if asked not in ({}, {"security": ["none"]}) or parts.fragment:
-        raise ValueError("after the question mark only security=none is known")
-    security: Literal["starttls", "tls", "none"] = "tls" if parts.scheme == "smtps" else "starttls"
-    if asked:
-        if security == "tls" or parts.password:
-            raise ValueError("security=none fits neither smtps:// nor a password")
-        security = "none"
-    return MailServer(
-        host=parts.hostname,
-        port=parts.port or {"tls": 465, "starttls": 587, "none": 25}[security],
-        security=security,
-        username=unquote(parts.username) if parts.username else None,
-        password=SecretStr(unquote(parts.password)) if parts.password else None,
-    )
-
-
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
 
@@ -460,7 +393,7 @@ class Settings(BaseSettings):
             provider, _, url = one.partition("=")
             if provider not in MODEL_PROVIDERS:
                 raise ValueError(f"each must begin with one of {', '.join(MODEL_PROVIDERS)} and =")
-            if not _is_plain_address(url):
+            if not is_plain_address(url):
                 raise ValueError(
                     "after the equals sign there must be a plain address, https://host/…, without "
                     "a user or a password"
@@ -500,7 +433,7 @@ class Settings(BaseSettings):
     @classmethod
     def _places_of_coolify(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         origins = tuple(one.rstrip("/").lower() for one in value)
-        if any(not _is_plain_address(one) or urlsplit(one).path for one in origins):
+        if any(not is_plain_address(one) or urlsplit(one).path for one in origins):
             raise ValueError("each must have the form https://host or https://host:port")
         return origins
 
@@ -508,7 +441,7 @@ class Settings(BaseSettings):
     @classmethod
     def _coolify_address(cls, value: str | None) -> str | None:
         form = r"(?i)https?://[a-z0-9_.:\[\]-]+(/[a-z0-9._~-]+)*/*"
-        if value and not (_is_plain_address(value) and re.fullmatch(form, value)):
+        if value and not (is_plain_address(value) and re.fullmatch(form, value)):
             raise ValueError("it must have the form https://host or http://host:port, and no more")
         return value
 
@@ -532,7 +465,7 @@ class Settings(BaseSettings):
     @field_validator("encryption_old_keys")
     @classmethod
     def _each_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        keys = _parts(value.get_secret_value()) if value else []
+        keys = parts_of(value.get_secret_value()) if value else []
         if any(len(key.encode()) < 32 for key in keys):  # noqa: PLR2004
             raise ValueError("each key needs at least 32 bytes")
         return value
@@ -545,7 +478,7 @@ class Settings(BaseSettings):
     @property
     def old_encryption_keys(self) -> list[str]:
         """Return the older keys as texts; not kept, since what is cached shows in `repr`."""
-        return _parts(
+        return parts_of(
             self.encryption_old_keys.get_secret_value() if self.encryption_old_keys else ""
         )
 
