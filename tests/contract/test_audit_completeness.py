@@ -26,6 +26,7 @@ import pytest
 import craftastic
 from craftastic.accounts.service import UserId
 from craftastic.database import Base
+from craftastic.failpoints import FAILPOINTS
 from tests.conftest import BACKENDS, free_port
 from tests.contract.conftest import until
 from tests.contract.test_cli_admin import operator
@@ -254,7 +255,7 @@ def actions_in_the_code() -> set[str]:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found |= {node.value} if ACTION.fullmatch(node.value) else set()
-    return found - NO_ACTIONS
+    return found - NO_ACTIONS - set(FAILPOINTS)
 
 
 # ---- what is done ------------------------------------------------------------------------------

@@ -33,7 +33,10 @@ __all__ = ["BadSessionProgram", "BadSessionVariables", "TmuxRefused", "TmuxServi
 SOCKET_NAME = "tmux.sock"
 MAX_ANSWER_BYTES = 16 << 10
 MAX_NAMED = 5
-_GONE = (b"no server running", b"error connecting", b"can't find session", b"session not found")
+_GONE = (
+    *(b"no server running", b"error connecting", b"can't find session", b"session not found"),
+    *(b"server exited", b"lost server"),  # it ended while it was asked
+)
 
 _NO_VARIABLES = "a shell has none of its variables"
 
