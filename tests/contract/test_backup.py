@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 import threading
 import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -272,6 +273,14 @@ async def test_a_backup_that_is_cut_short_leaves_nothing_behind(rig: Rig) -> Non
     await in_thread(partial(restore.restore, there, str(file)))
 
 
+def is_the_same(one: bytes, other: bytes) -> bool:
+    """Tell whether two files unpack to the same: between blocks there are bits without meaning."""
+    try:
+        return gzip.decompress(one) == gzip.decompress(other)
+    except (gzip.BadGzipFile, zlib.error, EOFError):
+        return False
+
+
 async def test_a_backup_in_which_a_bit_has_turned_leaves_nothing_behind(rig: Rig) -> None:
     whole = (await rig.back_up("one", with_keys=True)).read_bytes()
     there = rig.elsewhere()
@@ -279,7 +288,10 @@ async def test_a_backup_in_which_a_bit_has_turned_leaves_nothing_behind(rig: Rig
 
     # The last of them is in the checksum itself.
     for place in (*range(len(whole) // 20, len(whole) - 20, len(whole) // 12), len(whole) - 7):
-        file.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        turned = whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :]
+        if is_the_same(turned, whole):
+            continue
+        file.write_bytes(turned)
         with pytest.raises(BackupBroken):
             await in_thread(partial(restore.restore, there, str(file)))
         assert contents(there.data_dir) == {}

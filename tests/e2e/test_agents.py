@@ -70,6 +70,7 @@ async def test_every_real_command_line_completes_a_turn_and_takes_another_prompt
     environment = await api.environment("own", own_history)
     for cli in CLIS:
         agent = await new_agent(api, cli, model.key)
+        model.hold()
         session = await agent_session(
             api, environment, agent, "SLOW 2 please", branch=f"with-{cli.type}"
         )
@@ -82,13 +83,15 @@ async def test_every_real_command_line_completes_a_turn_and_takes_another_prompt
             assert seen.states.index("working") < seen.states.index("done"), seen.states
 
             so_far = len(seen.states)
+            model.hold()
             sent = await api.client.post(
-                f"/api/sessions/{session['id']}/prompt", json={"text": "hello again"}
+                f"/api/sessions/{session['id']}/prompt", json={"text": "SLOW 3 again"}
             )
             assert sent.status_code == 202, sent.text
+            await state(seen, "working", after=so_far)
+            model.go(20)
             await state(seen, "done", after=so_far)
-            assert "hello again" in (seen.now.get("agentMessage") or ""), (cli.type, seen.now)
-            assert "working" in seen.since(so_far)
+            assert "part 3" in (seen.now.get("agentMessage") or ""), (cli.type, seen.now)
 
             receipt = await prompt_of(api, session, sent.json()["id"])
             assert receipt["status"] == "delivered", receipt

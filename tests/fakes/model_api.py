@@ -124,6 +124,11 @@ class ModelApi:
         """Let this many parts of a `SLOW` answer go."""
         self._steps.release(parts)
 
+    def hold(self) -> None:
+        """Let nothing of the next `SLOW` answer go before `go`, whatever was let go before."""
+        while self._steps.acquire(blocking=False):
+            pass
+
     def called(self, path: str) -> list[ModelCall]:
         """Return the requests for a path that ends so."""
         with self._lock:
