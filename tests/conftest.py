@@ -1,5 +1,6 @@
 """What every test may ask for: both databases, a clock that stands still."""
 
+import itertools
 import os
 import shutil
 import socket
@@ -62,11 +63,25 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
+FIRST_PORT, PORTS = 12_000, 20_000
+_next_port = itertools.count(os.getpid() * 617 % PORTS)
+
+
 def free_port() -> int:
-    """Return a port that nobody listens on, at any of the machine's addresses."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, at any of the machine's addresses.
+
+    It is one that the kernel gives to no connection by itself (those begin at 32768), and each
+    process of the tests goes through them from a place of its own: it is still free when a server
+    takes it.
+    """
+    while True:
+        port = FIRST_PORT + next(_next_port) % PORTS
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            return port
 
 
 def driver_url(url: str) -> str:
