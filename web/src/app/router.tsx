@@ -2,6 +2,7 @@ import type { ComponentType } from 'react';
 import { createBrowserRouter, type RouteObject } from 'react-router';
 import { SignedInOnly, SignedOutOnly } from '@/auth/guards';
 import { fetchTerminals } from '@/terminal';
+import { again } from './again';
 import { NotFound, ScreenError } from './errors';
 import { Shell } from './shell';
 import { Waiting } from './waiting';
@@ -11,7 +12,7 @@ const loads: (() => Promise<unknown>)[] = [];
 /** A screen's module exports its component as `Component`; it is loaded when it is first gone to. */
 function screen(path: string, load: () => Promise<{ Component: ComponentType }>): RouteObject {
   loads.push(load);
-  return { path, lazy: load, ErrorBoundary: ScreenError, HydrateFallback: Waiting };
+  return { path, lazy: () => again(load), ErrorBoundary: ScreenError, HydrateFallback: Waiting };
 }
 
 export const routes: RouteObject[] = [
