@@ -23,11 +23,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapped, mapped_column
-from sqlalchemy.sql.functions import GenericFunction
 
-from craftastic.database import Base, Transaction, UtcDateTime, violated
+from craftastic.database import Base, DatabaseNow, Transaction, UtcDateTime, violated
 from craftastic.environments._model import (
     CloneStatus,
     Desired,
@@ -60,23 +58,6 @@ class TooManyEnvironments(Conflict):
 
 class UserNotFound(NotFound):
     code = "USER_NOT_FOUND"
-
-
-class database_seconds(GenericFunction[float]):  # noqa: N801 - a function's name in SQL
-    """Seconds since 1970 by the database's own clock, which all server processes share."""
-
-    type = Double[float]()
-    inherit_cache = True
-
-
-@compiles(database_seconds, "postgresql")
-def _postgresql_seconds(_element: object, _compiler: object, **_options: object) -> str:
-    return "extract(epoch from clock_timestamp())"
-
-
-@compiles(database_seconds, "sqlite")
-def _sqlite_seconds(_element: object, _compiler: object, **_options: object) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 class EnvironmentRow(Base):
@@ -312,14 +293,14 @@ class EnvironmentRepository:
         return await self._update(
             (EnvironmentRow.id == environment_id, _unclaimed()),
             claimed_by=holder,
-            claimed_until=database_seconds() + seconds,
+            claimed_until=DatabaseNow() + seconds,
         )
 
     async def renew(self, environment_id: UUID, holder: str, seconds: float) -> bool:
         """Prolong a claim; False when it was lost."""
         renewed = await self._update(
             (EnvironmentRow.id == environment_id, EnvironmentRow.claimed_by == holder),
-            claimed_until=database_seconds() + seconds,
+            claimed_until=DatabaseNow() + seconds,
         )
         return renewed is not None
 
@@ -481,8 +462,8 @@ def _is_name_taken(error: IntegrityError) -> bool:
 def _unclaimed() -> ColumnElement[bool]:
     return or_(
         EnvironmentRow.claimed_until.is_(None),
-        EnvironmentRow.claimed_until < database_seconds(),
-        EnvironmentRow.claimed_until > database_seconds() + LONGEST_CLAIM_S,
+        EnvironmentRow.claimed_until < DatabaseNow(),
+        EnvironmentRow.claimed_until > DatabaseNow() + LONGEST_CLAIM_S,
     )
 
 
