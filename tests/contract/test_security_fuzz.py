@@ -273,11 +273,11 @@ HEADERS = [
 ]  # fmt: skip
 
 
-@ON_ONE
 HOOK = "/api/deployment/hook/{key}"
 """Open to whoever knows the key, which is in the path."""
 
 
+@ON_ONE
 async def test_no_header_says_who_is_calling(target: Target) -> None:
     token = target.headers["Authorization"].removeprefix("Bearer ")
     user = target.values["user_id"]
