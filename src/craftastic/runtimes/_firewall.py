@@ -187,15 +187,19 @@ class Firewall:
             raise FirewallUnavailable(f"iptables refused to remove {chain}: {refusal}")
 
     async def is_set(self, *, chain: str, hook: str, ipv6: bool = False) -> bool:
-        """Report whether `hook` jumps to `chain` before anything else, exactly once.
+        """Report whether `hook` jumps to `chain` exactly once, before what could take its packets.
+
+        Another installation on the host puts its own jump first too: what is only about other
+        interfaces, or only about other users, may stand before ours.
 
         Raises:
             FirewallUnavailable: See `apply`.
         """
         _check_chain(chain)
         listed = await self._listing(hook, ipv6=ipv6)
-        return [_jumps_to(line, chain) for line in listed].count(True) == 1 and _jumps_to(
-            listed[0], chain
+        ours = [number for number, line in enumerate(listed) if _jumps_to(line, chain)]
+        return len(ours) == 1 and all(
+            _never_both(line, listed[ours[0]]) for line in listed[: ours[0]]
         )
 
     @staticmethod
@@ -267,6 +271,28 @@ def _check_chain(name: str) -> None:
 
 def _jumps_to(line: str, chain: str) -> bool:
     return line.endswith(f" -j {chain}")
+
+
+def _never_both(one: str, other: str) -> bool:
+    """Tell whether no packet can match two rules: of two interfaces, or of two users' ranges."""
+    interfaces = _value(one, "-i"), _value(other, "-i")
+    if None not in interfaces and interfaces[0] != interfaces[1]:
+        return not any(name.endswith("+") for name in interfaces if name)
+    users = _user_range(one), _user_range(other)
+    if users[0] is None or users[1] is None:
+        return False
+    return users[0][1] < users[1][0] or users[1][1] < users[0][0]
+
+
+def _value(line: str, option: str) -> str | None:
+    """Return what a rule's option names; None without it, and where it names all others."""
+    found = re.search(rf"(?<! !) {option} (\S+)", line)
+    return found[1] if found else None
+
+
+def _user_range(line: str) -> tuple[int, int] | None:
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", _value(line, "--uid-owner") or "")
+    return (int(found[1]), int(found[2] or found[1])) if found else None
 
 
 def _line(words: Sequence[str]) -> str:

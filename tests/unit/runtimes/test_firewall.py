@@ -69,6 +69,51 @@ async def test_the_hook_jumps_first_and_once_however_often_the_rules_are_applied
     assert await firewall.is_set(chain=CHAIN, hook="OUTPUT")
 
 
+@pytest.mark.parametrize(
+    ("before", "ours", "safe"),
+    [
+        ("-i other0", "-i ours0", True),
+        ("-i ours0", "-i ours0", False),
+        ("-i o+", "-i ours0", False),
+        ("! -i other0", "-i ours0", False),
+        ("", "-i ours0", False),
+        ("-m owner --uid-owner 1-9", "-m owner --uid-owner 10-19", True),
+        ("-m owner --uid-owner 20", "-m owner --uid-owner 10-19", True),
+        ("-m owner --uid-owner 19", "-m owner --uid-owner 10-19", False),
+        ("-m owner --uid-owner 5-10", "-m owner --uid-owner 10-19", False),
+        ("-m owner ! --uid-owner 1-9", "-m owner --uid-owner 10-19", False),
+        ("-m owner --uid-owner nobody", "-m owner --uid-owner 10-19", False),
+        ("-i other0", "-m owner --uid-owner 10-19", False),
+    ],
+)
+async def test_only_what_is_about_others_may_stand_before_the_jump(
+    before: str, ours: str, safe: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firewall = Firewall()
+
+    async def listing(_self: Firewall, hook: str, *, ipv6: bool) -> list[str]:
+        first = " ".join(f"-A {hook} {before} -j ACCEPT".split())
+        return [first, f"-A {hook} {ours} -j {CHAIN}"]
+
+    monkeypatch.setattr(Firewall, "_listing", listing)
+
+    assert await firewall.is_set(chain=CHAIN, hook="INPUT") is safe
+
+
+@needs_rules
+async def test_two_installations_on_one_host_are_both_protected(firewall):
+    other = "CRAFTASTIC-UNIT-2"
+    others = ("-m", "owner", "--uid-owner", "4000002-4000003")
+    await firewall.apply(chain=CHAIN, hook="OUTPUT", hook_match=MATCH, rules=RULES)
+    try:
+        await firewall.apply(chain=other, hook="OUTPUT", hook_match=others, rules=RULES)
+
+        assert await firewall.is_set(chain=CHAIN, hook="OUTPUT")
+        assert await firewall.is_set(chain=other, hook="OUTPUT")
+    finally:
+        await firewall.remove(chain=other, hook="OUTPUT", hook_match=others)
+
+
 @needs_rules
 async def test_applying_other_rules_replaces_the_old_ones_and_the_old_match(firewall):
     await firewall.apply(chain=CHAIN, hook="OUTPUT", hook_match=MATCH, rules=RULES)
