@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON := .venv/bin/python
 # tests.strict turns a skip into a failure where CRAFTASTIC_TEST_STRICT=1 is set.
 PYTEST := $(PYTHON) -m pytest -p tests.strict
+# The same, and what failed beside others once more, alone; it says so where that passes.
+STEADY_PYTEST := $(PYTHON) -m tests.second_look -p tests.strict
 # Processes that share the tests; each has a database server of its own.
 WORKERS ?= 2
 UV_COMPILE := .tools/bin/uv pip compile --universal --generate-hashes --no-header --no-annotate \
@@ -26,23 +28,28 @@ test: ## set everything up and run every check and every test
 	@scripts/setup.sh test
 	@$(PYTHON) scripts/with_services.py --image $(MAKE) -k .all
 
+# `make test DATABASES=both` runs on both what otherwise runs on one of the two.
+DATABASES ?= spread
+
 # With -k a fault of the format does not hide what the tests would say.
 .PHONY: .all .tests
 .all: format-check lint types imports web-check .tests
 .tests:
-	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not slow" tests
+	$(STEADY_PYTEST) $(if $(filter spread,$(DATABASES)),-p tests.spread) \
+		-n $(WORKERS) --dist worksteal --durations 40 -m "not slow" tests
 
 slow: ## torture and load: the tests that `make test` and `make faults` leave out
 	@scripts/setup.sh test
-	@$(PYTHON) scripts/with_services.py --image $(PYTEST) -m "slow and not fault" tests
+	@$(PYTHON) scripts/with_services.py --image $(STEADY_PYTEST) \
+		--durations 20 -m "slow and not fault" tests
 
 # They mostly wait: for a claim of a dead server to end, for a machine that comes back.
 FAULT_WORKERS ?= 4
 faults: ## faults and crashes at every step, with the invariants after each, and what was measured
 	@scripts/setup.sh test
 	@rm -f .cache/faults.jsonl
-	@$(PYTHON) scripts/with_services.py --image $(PYTEST) -n $(FAULT_WORKERS) --dist worksteal \
-		-m "fault and slow" tests
+	@$(PYTHON) scripts/with_services.py --image $(STEADY_PYTEST) \
+		-n $(FAULT_WORKERS) --dist worksteal --durations 40 -m "fault and slow" tests
 	@$(PYTHON) -m tests.faults._figures
 
 CASES ?= 20000
