@@ -1,7 +1,9 @@
 """What the server counts about itself, in Prometheus's form, in a registry of its own."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
+import anyio
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -22,6 +24,16 @@ AGENT_STATES = (
     "starting", "idle", "working", "waiting_permission", "waiting_question", "done", "exited",
     "error", "unknown",
 )  # fmt: skip
+
+
+class Terminals(Protocol):
+    """What is counted of terminals; `TerminalService` is it."""
+
+    @property
+    def attached(self) -> int: ...
+
+    @property
+    def panes(self) -> int: ...
 
 
 class Metrics:
@@ -87,6 +99,27 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._tasks = Gauge(
+            "craftastic_tasks",
+            "Tasks of the server's event loop.",
+            registry=self.registry,
+        )
+        self._viewers = Gauge(
+            "craftastic_terminal_viewers",
+            "Viewers that are attached to terminals of this process.",
+            registry=self.registry,
+        )
+        self._panes = Gauge(
+            "craftastic_terminal_panes",
+            "Terminals whose output this process reads.",
+            registry=self.registry,
+        )
+
+    def watch(self, terminals: Terminals) -> None:
+        """Count these terminals whenever the numbers are asked for."""
+        self._viewers.set_function(lambda: terminals.attached)
+        self._panes.set_function(lambda: terminals.panes)
+
     def deployments_are(self, counts: Mapping[str, int]) -> None:
         """Tell how many deployments are followed by status; one that is not named has none."""
         for status in DEPLOYMENT_STATUSES:
@@ -136,4 +169,6 @@ class Metrics:
             self._seconds.labels(method, route).observe(seconds)
 
     def text(self) -> bytes:
+        """Return all numbers; call it on the event loop, whose tasks are counted."""
+        self._tasks.set(len(anyio.get_running_tasks()))
         return generate_latest(self.registry)

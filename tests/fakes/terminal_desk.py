@@ -23,6 +23,7 @@ from craftastic.clock import SystemClock
 from craftastic.database import Database
 from craftastic.errors import Conflict, NotFound, Unauthenticated
 from craftastic.http import errors, middleware
+from craftastic.http.sockets import SocketConnection
 from craftastic.metrics import Metrics
 from craftastic.runtimes.base import SandboxRef, SandboxSpec
 from craftastic.settings import Settings
@@ -232,7 +233,7 @@ async def open_desk(
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, ws="websockets-sansio", ws_max_size=8 << 20,
+        app, log_config=None, access_log=False, ws=SocketConnection, ws_max_size=8 << 20,
         ws_per_message_deflate=False, timeout_graceful_shutdown=3,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -50,5 +50,9 @@ class TmuxRuntime(MemoryRuntime):
                 return NO_SESSION if held else NO_SERVER
             held.remove(name)
         elif "list-sessions" in argv:
-            return RunResult(0, "\n".join(held).encode(), b"") if held else NO_SERVER
+            return (
+                RunResult(0, "\n".join(f"$0  {one}" for one in held).encode(), b"")
+                if held
+                else NO_SERVER
+            )
         return RunResult(0, b"", b"")

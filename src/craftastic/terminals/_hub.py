@@ -27,6 +27,7 @@ from craftastic.terminals._tmux_commands import (
     translate_key,
 )
 from craftastic.terminals._viewer import Ended, Role, Size, Snapshot, Viewer
+from craftastic.tmux.service import without_hooks
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ SNAPSHOT_SHARE = 5
 QUIET_S = 1.0
 MAX_TYPED = 256 << 10
 """Bytes of input that may wait for tmux; whoever types more waits."""
+USABLE_S = 1.0
+"""How long what is typed waits for the pane to be made usable for a viewer who came."""
 FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 5.0
 GIVE_UP_S = 60.0
@@ -107,6 +110,8 @@ class Hub:
         self._feed: PaneFeed | None = None
         self._connected = anyio.Event()
         self._wanted = anyio.Event()
+        self._came = anyio.Event()
+        self._usable = anyio.Event()
         self._wanted_size: Size | None = None
         self._size_wanted = anyio.Event()
         self._size_settled = anyio.Event()
@@ -150,6 +155,9 @@ class Hub:
             viewer.resume(seen)
         viewer.told(self.size)
         self.viewers.add(viewer)
+        if self.ended is None:
+            self._usable = anyio.Event()
+        self._came.set()
         return viewer
 
     def detach(self, viewer: Viewer) -> None:
@@ -165,6 +173,8 @@ class Hub:
         self.typed = True
         if viewer.size is not None and viewer.size != self.size:
             self._want_size(viewer.size)
+        with anyio.move_on_after(USABLE_S):
+            await self._usable.wait()
         for chunk in range(0, len(data), MAX_TYPED):
             await self._type(translate_key(data[chunk : chunk + MAX_TYPED]))
 
@@ -237,6 +247,7 @@ class Hub:
             self._connected.set()
             self._typed_less.set()
             self._size_settled.set()
+            self._usable.set()
             self._wake_all()
 
     async def _one_connection(self) -> None:
@@ -322,6 +333,7 @@ class Hub:
             tasks.start_soon(self._until_lost, tasks, self._keep_size, connection, feed)
             tasks.start_soon(self._until_lost, tasks, self._keep_modes, connection, feed)
             tasks.start_soon(self._until_lost, tasks, self._keep_way, feed)
+            tasks.start_soon(self._until_lost, tasks, self._keep_usable, connection, feed)
             tasks.start_soon(self._until_lost, tasks, self._keep_snapshots, connection, feed)
         raise self._lost
 
@@ -363,6 +375,28 @@ class Hub:
         while feed.by_pipe or not self._lease.held or feed.quiet_s < QUIET_S:  # noqa: ASYNC110
             await anyio.sleep(QUIET_S)
         raise PaneLost("the pane's pipe is ours now")
+
+    async def _keep_usable(self, connection: PaneConnection, feed: PaneFeed) -> None:
+        """Undo, for each viewer who comes, what would keep them from typing into the pane.
+
+        What runs inside may set any option of tmux: a pane that stays when its program has ended,
+        hooks on the commands that type, a mode that takes the keys.
+        """
+        pane = feed.pane
+        lines = [" ".join(words) for words in without_hooks()]
+        lines += [f"set-option -p -t {pane} remain-on-exit off"]
+        while True:
+            usable = self._usable
+            await connection.call(" ; ".join(lines).encode(), len(lines))
+            state = quote("#{?pane_dead,dead,#{?pane_in_mode,mode,}}")
+            replies = await connection.call(f"display-message -p -t {pane} {state}".encode())
+            if replies[0].body == b"dead":
+                await connection.call(f"respawn-pane -t {pane}".encode())
+            elif replies[0].body == b"mode":
+                await connection.call(f"copy-mode -q -t {pane}".encode())
+            usable.set()
+            await self._came.wait()
+            self._came = anyio.Event()
 
     async def _keep_modes(self, connection: PaneConnection, feed: PaneFeed) -> None:
         """Leave the modes with the session, where the next server finds them."""

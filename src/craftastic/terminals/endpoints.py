@@ -19,6 +19,7 @@ from craftastic.errors import CraftasticError, NotFound, Unauthenticated
 from craftastic.http.answers import answer_for
 from craftastic.http.hosts import origin_allowed
 from craftastic.http.policy import SELF_CHECKED
+from craftastic.http.sockets import NOT_READ, NOT_READ_REASON
 from craftastic.http.wire import Wire
 from craftastic.terminals import _protocol as protocol
 from craftastic.terminals._attendance import Visit
@@ -37,7 +38,6 @@ FIRST_SIZE_S = 0.25
 """A first snapshot of the viewer's own size is worth this wait."""
 FIRST_SHOWN_S = 3.0
 """How long what is typed waits for the terminal's first appearance."""
-STALLED_S = 60.0
 LAST_WORDS_S = 10.0
 """How long what a client typed before it went away may take to arrive."""
 MAX_WAITING_BYTES = 2 << 20
@@ -64,7 +64,7 @@ SIGNED_OUT = Close(1008, "Authentication required")
 RESTARTING = Close(1012, "Server is restarting")
 TOO_BIG = Close(1009, "Message too big")
 TOO_MANY_BAD = Close(1008, "Too many frames that could not be understood")
-STALLED = Close(1013, "The terminal was not read for too long; connect again")
+STALLED = Close(NOT_READ, NOT_READ_REASON)
 BAD_TOKEN = Close(1008, "Invalid authentication token")
 BAD_TICKET = Close(1008, "Invalid authentication ticket")
 READ_ONLY = Close(1008, "Not allowed: this access token may only read")
@@ -101,7 +101,10 @@ async def terminal(socket: WebSocket, session_id: str) -> None:
     service: TerminalService = socket.state.terminals
     offered = socket.scope.get("subprotocols", ())
     chosen = next((one for one in (protocol.V2, BEARER) if one in offered), None)
-    await socket.accept(subprotocol=chosen)
+    try:
+        await socket.accept(subprotocol=chosen)
+    except OSError:
+        return  # it went away while the server was busy
     codec = protocol.BinaryCodec() if chosen == protocol.V2 else protocol.JsonCodec()
     connection = Connection(socket, service, codec)
     close = await connection.run(session_id)
@@ -242,6 +245,8 @@ class Connection:
         while True:
             message = await self.socket.receive()
             if message["type"] == "websocket.disconnect":
+                if message.get("code") == NOT_READ:
+                    await self._first(tasks, _just(STALLED))
                 # What was typed before the tab was shut still arrives: `_obey` ends after it.
                 frames.close()
                 self.shown.set()
@@ -318,12 +323,9 @@ class Connection:
                 for frame in self.codec.encode(item):
                     await self._send(frame)
                 return _close_at(item)
-            with anyio.move_on_after(STALLED_S) as stalled:
-                for frame in self.codec.encode(item):
-                    await self._send(frame)
-                self.shown.set()
-            if stalled.cancelled_caught:
-                return STALLED
+            for frame in self.codec.encode(item):
+                await self._send(frame)
+            self.shown.set()
 
     async def _await_size(self, attached: Terminal) -> None:
         with anyio.move_on_after(FIRST_SIZE_S):

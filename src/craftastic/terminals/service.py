@@ -213,6 +213,11 @@ class TerminalService:
         """Return how many viewers this process has."""
         return sum(self._state.per_user.values())
 
+    @property
+    def panes(self) -> int:
+        """Return of how many sessions this process reads the output."""
+        return len(self._state.entries)
+
     async def look_up(
         self, caller: Caller, environment_id: UUID, session_id: UUID
     ) -> tuple[AttachedSession, HasSandbox]:

@@ -99,6 +99,27 @@ _WINDOW = {
     "mode-keys": "vi",
 }
 
+_HOOKS = (
+    *("session-created", "session-closed", "session-renamed", "session-window-changed"),
+    *("client-attached", "client-detached", "client-resized", "client-session-changed"),
+    *(
+        "window-linked",
+        "window-unlinked",
+        "window-renamed",
+        "after-new-session",
+        "after-new-window",
+    ),
+    *("after-set-option", "after-unbind-key", "after-set-environment", "after-list-panes"),
+    *("after-list-sessions", "after-pipe-pane", "after-capture-pane", "after-display-message"),
+    *("after-resize-window", "after-send-keys", "after-refresh-client", "after-rename-session"),
+    *("after-set-hook", "after-run-shell", "after-kill-session", "command-error"),
+)
+_WINDOW_HOOKS = ("pane-died", "pane-exited", "pane-mode-changed", "window-layout-changed",
+                 "window-pane-changed", "window-resized", "pane-focus-in", "pane-focus-out",
+                 "pane-set-clipboard")  # fmt: skip
+"""Hooks that what we do, or a session's life, would run: one that ends a session that was only
+just made would keep a terminal from ever coming back."""
+
 
 def options(history_lines: int) -> list[str]:
     """Return the commands that set every option that matters, for servers old and new.
@@ -109,8 +130,19 @@ def options(history_lines: int) -> list[str]:
     for flags, table in (("-sq", _SERVER), ("-gq", _SESSION), ("-gwq", _WINDOW)):
         for name, value in table.items():
             words += [";", "set-option", flags, name, value]
+    for one in without_hooks():
+        words += [";", *one]
     words += [";", "set-environment", "-g", "COLORTERM", "truecolor"]
     return words
+
+
+def without_hooks() -> list[list[str]]:
+    """Return the commands, word by word, that forget every hook which would be in our way."""
+    return [
+        ["set-option", flags, name]
+        for flags, hooks in (("-gqu", _HOOKS), ("-gwqu", _WINDOW_HOOKS))
+        for name in hooks
+    ]
 
 
 NO_KEYS = [part for table in ("prefix", "root") for part in (";", "unbind-key", "-aq", "-T", table)]

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import cast
@@ -11,6 +11,7 @@ import structlog
 
 from craftastic.errors import Unavailable
 from craftastic.runtimes.base import RUN_DIR, RunResult, Runtime, SandboxRef
+from craftastic.tmux._names import LISTED, MARK, Listed, listed, naming_back
 from craftastic.tmux._options import (
     MADE,
     NO_KEYS,
@@ -18,6 +19,7 @@ from craftastic.tmux._options import (
     SCRIPT,
     SCRIPT_THAT_GIVES,
     options,
+    without_hooks,
 )
 from craftastic.tmux._programs import BadSessionProgram, beginning, framed
 from craftastic.tmux._variables import (
@@ -28,7 +30,13 @@ from craftastic.tmux._variables import (
     packed,
 )
 
-__all__ = ["BadSessionProgram", "BadSessionVariables", "TmuxRefused", "TmuxService"]
+__all__ = [
+    "BadSessionProgram",
+    "BadSessionVariables",
+    "TmuxRefused",
+    "TmuxService",
+    "without_hooks",
+]
 
 SOCKET_NAME = "tmux.sock"
 MAX_ANSWER_BYTES = 16 << 10
@@ -117,6 +125,7 @@ class TmuxService:
             create += ["-P", "-F", MADE, *first(fifo)]
         else:
             argv = ["bash", "-c", SCRIPT, "bash", *begin]
+        create += [";", "set-option", "-t", f"={name}:", MARK, name]
         result = await self._runtime(sandbox).spawn(
             sandbox,
             [*argv, *options(self.history_lines), ";", *create, *NO_KEYS],
@@ -144,14 +153,17 @@ class TmuxService:
     async def names(self, sandbox: SandboxRef) -> set[str]:
         """Return the names of the sessions that live in a sandbox.
 
+        One that somebody in the sandbox has renamed is given its name back first.
+
         Raises:
             TmuxRefused: tmux did not answer.
             SandboxGone: The sandbox is not running.
             RuntimeUnavailable: The runtime did not answer.
         """
-        result = await self._tmux(sandbox, "list-sessions", "-F", "#{session_name}")
+        result = await self._tmux(sandbox, "list-sessions", "-F", LISTED)
         if result.exit_code == 0:
-            return set(result.stdout.decode("utf-8", "replace").split("\n")) - {""}
+            found = listed(result.stdout.decode("utf-8", "replace"))
+            return await self._named_back(sandbox, found) or {one.name for one in found}
         if any(text in result.stderr for text in _GONE):
             return set()
         raise TmuxRefused(f"tmux did not answer: {_reason(result)}")
@@ -178,6 +190,17 @@ class TmuxService:
         if result.exit_code != 0 or not isinstance(names, list):
             raise TmuxRefused(f"It cannot be told what runs in the sandbox: {_reason(result)}")
         return [_printable(str(one), 40) for one in cast("list[object]", names)[:MAX_NAMED]]
+
+    async def _named_back(self, sandbox: SandboxRef, found: Sequence[Listed]) -> set[str] | None:
+        """Give renamed sessions their names back; None when there is none, or it fails."""
+        words = naming_back(found)
+        if not words:
+            return None
+        log.info("sessions are named back", sandbox=sandbox.id)
+        result = await self._tmux(sandbox, *words, ";", "list-sessions", "-F", LISTED)
+        if result.exit_code != 0:
+            return None
+        return {one.name for one in listed(result.stdout.decode("utf-8", "replace"))}
 
     async def _tmux(self, sandbox: SandboxRef, *command: str) -> RunResult:
         argv = ["tmux", "-N", "-u", "-S", self.socket(), *command]
