@@ -17,7 +17,9 @@ from anyio.abc import Process
 from craftastic.errors import Conflict
 from craftastic.runtimes.base import (
     MAX_OUTPUT_BYTES,
+    Ending,
     Finding,
+    Hint,
     Isolation,
     Report,
     RunResult,
@@ -27,6 +29,7 @@ from craftastic.runtimes.base import (
     SandboxSpec,
     SandboxState,
     SandboxSummary,
+    TellHint,
     no_report,
 )
 
@@ -118,6 +121,13 @@ class HostRuntime:
             SandboxSummary(SandboxRef(self.name, p.name), UUID(p.name), None, p.name, _RUNNING)
             for p in self.root.iterdir()
         ]
+
+    async def follow(self, tell: TellHint) -> None:
+        tell(Hint())
+        await anyio.sleep_forever()
+
+    async def ending(self, sandbox: SandboxRef) -> Ending:
+        return Ending.UNKNOWN
 
     async def run(
         self,

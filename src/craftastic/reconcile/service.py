@@ -7,6 +7,7 @@ import anyio
 
 from craftastic.clock import Clock
 from craftastic.environments.service import EnvironmentService
+from craftastic.reconcile._hints import Followed, Hints, Note, nothing_followed, nothing_noted
 from craftastic.reconcile._loop import Loop, Reconciler, Status, Step
 from craftastic.sessions.service import SessionService
 
@@ -33,10 +34,26 @@ def standard_reconcilers(
 
 
 class ReconcileService:
-    """Makes what exists agree with what the database says, over and over."""
+    """Makes what exists agree with what the database says, over and over.
 
-    def __init__(self, reconcilers: Sequence[Reconciler], clock: Clock) -> None:
+    Args:
+        reconcilers: What is repeated.
+        clock: For intervals.
+        followed: Returns the runtimes that environments use: what they tell of sandboxes leads to
+            a look at once. Without it sandboxes are looked at by the interval alone.
+        exhausted: Is given each environment in which a program was killed for its memory.
+    """
+
+    def __init__(
+        self,
+        reconcilers: Sequence[Reconciler],
+        clock: Clock,
+        *,
+        followed: Followed = nothing_followed,
+        exhausted: Note = nothing_noted,
+    ) -> None:
         self._loop = Loop(reconcilers, clock)
+        self._hints = Hints(followed, self._look, exhausted, clock)
 
     @property
     def reconcilers(self) -> tuple[Reconciler, ...]:
@@ -51,6 +68,7 @@ class ReconcileService:
         """Repeat the steps until the context ends; a round under way is cut short then."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._loop.run)
+            tasks.start_soon(self._hints.run)
             try:
                 yield
             finally:
@@ -59,6 +77,9 @@ class ReconcileService:
     def wake(self, name: str) -> None:
         """Let a step's next round begin now."""
         self._loop.wake(name)
+
+    async def _look(self) -> None:
+        await self._loop.wake_and_wait(ENVIRONMENTS, ROUND_WAIT_S)
 
     async def run_now(self, timeout_s: float = ROUND_WAIT_S) -> bool:
         """Wake every step, one after the other, and wait for it.

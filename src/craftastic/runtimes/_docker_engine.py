@@ -1,14 +1,21 @@
-"""The connection to a Docker engine, and the border where its errors become the port's."""
+"""The connection to a Docker engine, and the border where its errors become the port's.
+
+An engine that takes calls and answers none would keep each caller for as long as its deadline. So
+after the first one that ended by its deadline the engine has to answer a short question before it
+is asked anything else; while it does not, calls fail at once.
+"""
 
 import contextlib
+import math
 import stat
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
 import anyio
+import structlog
 from aiodocker import Docker, DockerError
 from aiodocker.containers import DockerContainer
 
@@ -20,6 +27,10 @@ CALL_S = 30.0
 """Deadline of one ordinary call to the engine, in seconds."""
 
 PING_S = 3.0
+SILENT_S = 5.0
+"""How long an engine that answered nothing is not asked again, in seconds."""
+
+MAX_ORPHANS = 1024
 UNREACHABLE = 900
 """aiodocker's status when nothing listens at the engine's address."""
 
@@ -27,6 +38,8 @@ EXHAUSTED = ("resource temporarily unavailable", "cannot allocate memory", "pids
 NOT_RUNNING = ("is not running", "is paused", "is restarting", "no such container", "not found")
 
 Json = dict[str, Any]
+
+log = structlog.get_logger(__name__)
 
 
 class EngineRefused(Exception):
@@ -72,6 +85,10 @@ class Engine:
     def __init__(self, docker_host: str | None) -> None:
         self.url = engine_url(docker_host)
         self._docker: Docker | None = None
+        self._doubted = False
+        self._silent_until = -math.inf
+        self._asking = anyio.Lock()
+        self._orphans: dict[str, str] = {}
 
     @property
     def docker(self) -> Docker:
@@ -102,17 +119,30 @@ class Engine:
         """Translate what goes wrong inside, and end it after `timeout_s`.
 
         Raises:
-            RuntimeUnavailable: The engine does not answer, or not in time.
+            RuntimeUnavailable: The engine does not answer, or not in time, or did not before.
+            EngineRefused: It answered with an error.
+        """
+        if self._doubted:
+            await self._must_answer(doing)
+        try:
+            with self.translated(doing), anyio.fail_after(timeout_s):
+                yield self.docker
+        except TimeoutError as error:
+            self._doubted = True
+            raise self._silent(timeout_s, doing) from error
+
+    @contextlib.contextmanager
+    def translated(self, doing: str) -> Generator[None]:
+        """Translate what goes wrong inside, but for a TimeoutError.
+
+        Raises:
+            RuntimeUnavailable: The engine does not answer.
             EngineRefused: It answered with an error.
         """
         try:
-            with anyio.fail_after(timeout_s):
-                yield self.docker
-        except TimeoutError as error:
-            raise RuntimeUnavailable(
-                f"The Docker engine did not answer within {timeout_s:.0f} s ({doing}).",
-                engine=self.url,
-            ) from error
+            yield
+        except TimeoutError:
+            raise
         except DockerError as error:
             if error.status == UNREACHABLE:
                 raise self._unreachable(doing) from error
@@ -120,6 +150,38 @@ class Engine:
         except (aiohttp.ClientError, OSError, AssertionError) as error:
             # aiodocker asserts where a connection was closed under it.
             raise self._unreachable(doing) from error
+
+    async def _must_answer(self, doing: str) -> None:
+        """Ask a doubted engine for its version; one caller at a time, and all share the answer.
+
+        Raises:
+            RuntimeUnavailable: It does not answer, or did not a moment ago.
+        """
+        async with self._asking:
+            if not self._doubted:
+                return
+            if anyio.current_time() < self._silent_until:
+                raise self._silent(PING_S, doing)
+            try:
+                with self.translated(doing), anyio.fail_after(PING_S):
+                    await self.docker.version()
+            except TimeoutError as error:
+                log.warning("docker engine does not answer: not asked", for_s=SILENT_S)
+                self._silent_until = anyio.current_time() + SILENT_S
+                raise self._silent(PING_S, doing) from error
+            except EngineRefused:
+                pass  # An error is an answer.
+            except RuntimeUnavailable:
+                # Nobody listens: calls fail by themselves.
+                self._doubted = False
+                raise
+            self._doubted = False
+
+    def _silent(self, timeout_s: float, doing: str) -> RuntimeUnavailable:
+        return RuntimeUnavailable(
+            f"The Docker engine did not answer within {timeout_s:g} s ({doing}).",
+            engine=self.url,
+        )
 
     def _unreachable(self, doing: str) -> RuntimeUnavailable:
         return RuntimeUnavailable(
@@ -159,6 +221,19 @@ class Engine:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise unavailable(error, doing) from error
+
+    def remember_orphan(self, token: str, container_id: str) -> None:
+        """Remember a command that could not be ended; of too many the oldest is forgotten."""
+        while len(self._orphans) >= MAX_ORPHANS:
+            self._orphans.pop(next(iter(self._orphans)))
+        self._orphans[token] = container_id
+
+    def take_orphans(self, container_id: str) -> list[str]:
+        """Return the commands of a container that could not be ended, and forget them."""
+        found = [token for token, one in self._orphans.items() if one == container_id]
+        for token in found:
+            del self._orphans[token]
+        return found
 
     def container(self, container_id: str) -> DockerContainer:
         """Name a container without asking for it."""

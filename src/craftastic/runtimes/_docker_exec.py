@@ -38,7 +38,7 @@ import os, sys
 for pid in filter(str.isdigit, os.listdir("/proc")):
     try:
         words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")
-        if int(pid) == os.getpid() or sys.argv[1].encode() not in words:
+        if int(pid) == os.getpid() or not {one.encode() for one in sys.argv[1:]} & set(words):
             continue
         for child in open(f"/proc/{pid}/task/{pid}/children").read().split():
             os.killpg(int(child), 9)
@@ -158,8 +158,9 @@ class Exec:
     async def close(self) -> bool:
         """End the command's input, which ends the command, and report whether it has ended.
 
-        A command that lets its input stand keeps the engine from seeing the end of it: then the
-        answer is False, and something else has to end it.
+        A command that lets its input stand keeps the engine from seeing the end of it, and one
+        whose connection was cut may go on where the engine itself was ended: then the answer is
+        False, and something else has to end it. Every command that ends says so.
         """
         response = self._stream._resp  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
         connection = None if response is None else response.connection
@@ -172,7 +173,6 @@ class Exec:
                     transport.write_eof()
                     while await self.next_frame() is not None:
                         pass
-                    ended = True
             if transport is not None:
                 # Whatever is not sent yet never will be.
                 transport.abort()
@@ -180,7 +180,7 @@ class Exec:
                 await self._stream.close()
         self._ended = True
         self._wake()
-        return ended
+        return self.exit_code is not None
 
     async def _receive(self, wanted: int, other: int) -> bytes:
         """Take what is held for this output, or read on and hold what is the other's.
@@ -252,6 +252,7 @@ async def started(
         raise InvalidInput("A command needs a name, and no word of it may hold a NUL byte.")
     token = secrets.token_hex(16)
     command = supervised(token, length, argv)
+    await _end_orphans(engine, container_id)
     running: Exec | None = None
     try:
         try:
@@ -265,11 +266,11 @@ async def started(
         except EngineRefused as error:
             raise start_failure(error) from error
         await running.send(SUPERVISE)
-        await _greeted(running)
+        await _greeted(engine, container_id, running)
         yield running
     finally:
         if running is not None and not await running.close():
-            await _end_by_force(engine, container_id, token)
+            await _end_by_force(engine, container_id, [token])
 
 
 def supervised(token: str, length: int, argv: Sequence[str]) -> list[str]:
@@ -277,19 +278,32 @@ def supervised(token: str, length: int, argv: Sequence[str]) -> list[str]:
     return [PYTHON, "-I", "-S", "-c", START, str(len(SUPERVISE)), token, str(length), *argv]
 
 
-async def _end_by_force(engine: Engine, container_id: str, token: str) -> None:
-    """End a command whose input is stuck: by a second one, since the first hears nothing."""
-    with anyio.CancelScope(shield=True), contextlib.suppress(EngineRefused, RuntimeUnavailable):
-        async with engine.border("ending a command", END_S) as docker:
-            killer = await docker.containers.container(container_id).exec(
-                [PYTHON, "-I", "-S", "-c", KILL, token], stdin=False, tty=False
-            )
-            async with killer.start(detach=False) as stream:
-                while await stream.read_out() is not None:
-                    pass
+async def _end_by_force(engine: Engine, container_id: str, tokens: Sequence[str]) -> None:
+    """End commands whose input is stuck: by a further one, since they hear nothing.
+
+    While the engine does not answer they are remembered, and ended before the next command.
+    """
+    with anyio.CancelScope(shield=True), contextlib.suppress(EngineRefused):
+        try:
+            async with engine.border("ending a command", END_S) as docker:
+                killer = await docker.containers.container(container_id).exec(
+                    [PYTHON, "-I", "-S", "-c", KILL, *tokens], stdin=False, tty=False
+                )
+                async with killer.start(detach=False) as stream:
+                    while await stream.read_out() is not None:
+                        pass
+        except RuntimeUnavailable:
+            for token in tokens:
+                engine.remember_orphan(token, container_id)
 
 
-async def _greeted(running: Exec) -> None:
+async def _end_orphans(engine: Engine, container_id: str) -> None:
+    """End what is left of commands in a container since its engine did not answer."""
+    if tokens := engine.take_orphans(container_id):
+        await _end_by_force(engine, container_id, tokens)
+
+
+async def _greeted(engine: Engine, container_id: str, running: Exec) -> None:
     """Wait for the word that the command starts; what comes instead says why it does not."""
     said = b""
     try:
@@ -304,9 +318,10 @@ async def _greeted(running: Exec) -> None:
     except TimeoutError as error:
         raise RuntimeUnavailable("The sandbox does not start commands any more.") from error
     text = "pids limit" if said[:1] == EXHAUSTED else said.decode(errors="replace").strip()
-    # A container that stops between two calls takes its processes along without a word.
-    status = HTTPStatus.BAD_REQUEST if text else HTTPStatus.CONFLICT
-    raise start_failure(EngineRefused(status, text or "is not running"))
+    if not text:
+        # A container that stops between two calls takes its processes along without a word.
+        raise await _cut(engine, container_id)
+    raise start_failure(EngineRefused(HTTPStatus.BAD_REQUEST, text))
 
 
 async def run(

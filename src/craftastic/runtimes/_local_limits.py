@@ -131,3 +131,24 @@ def release(name: str, root: Path = CGROUPS) -> None:
     for path in hierarchies(root).values():
         with contextlib.suppress(OSError):
             (path / PARENT / name).rmdir()
+
+
+def memory_group(name: str, root: Path = CGROUPS) -> Path | None:
+    """Return where a group's use of memory is told, or None where memory is not limited."""
+    path = hierarchies(root).get("memory")
+    group = None if path is None else path / PARENT / name
+    return group if group is not None and group.is_dir() else None
+
+
+def killed_for_memory(group: Path) -> int:
+    """Return how many programs of a group were killed because it was at its limit of memory.
+
+    Source: the kernel's admin-guide/cgroup-v2 (memory.events) and cgroup-v1/memory.rst, section 10.
+    """
+    for file in ("memory.events", "memory.oom_control"):
+        with contextlib.suppress(OSError, ValueError):
+            for line in (group / file).read_text().splitlines():
+                key, _, value = line.partition(" ")
+                if key == "oom_kill":
+                    return int(value)
+    return 0

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from craftastic.runtimes.base import RuntimeUnavailable
+
 START_TIME_FIELD = 22
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -44,7 +46,11 @@ class Identity:
         return None if started is None else cls(pid, started, boot_id(), _namespace(pid))
 
     def alive(self) -> bool:
-        """Report whether that very process still runs; a zombie does not."""
+        """Report whether that very process still runs; a zombie does not.
+
+        Raises:
+            RuntimeUnavailable: Nothing can be looked at now.
+        """
         return (
             self.boot == boot_id()
             and _start_time(self.pid) == self.started
@@ -91,14 +97,24 @@ def _wait(pid: int, handle: int, wait_s: float) -> bool:
 
 def boot_id() -> str:
     """Return the name of this run of the machine."""
-    return BOOT_ID.read_text().strip()
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError as error:
+        raise _not_seen(error) from error
+
+
+def _not_seen(error: OSError) -> RuntimeUnavailable:
+    """Tell that nothing is known: a server without a free descriptor must take nothing for dead."""
+    return RuntimeUnavailable(f"The sandboxes cannot be looked at: {error.strerror}")
 
 
 def _start_time(pid: int) -> int | None:
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
+    except OSError as error:
+        raise _not_seen(error) from error
     # The name, which may hold anything, is field 2; what is split here begins with field 3.
     return None if fields[0] in (b"Z", b"X") else int(fields[START_TIME_FIELD - 3])
 
@@ -121,6 +137,7 @@ class State:
         name: The environment's name.
         init: Its first process.
         helpers: What runs beside it, outermost last; empty without a network of its own.
+        out_of_memory: It has ended, and for want of memory.
     """
 
     instance: str
@@ -129,6 +146,7 @@ class State:
     name: str
     init: Identity | None = None
     helpers: tuple[Identity, ...] = ()
+    out_of_memory: bool = False
 
     @property
     def alive(self) -> bool:
@@ -136,15 +154,21 @@ class State:
 
 
 def read_state(folder: Path) -> State | None:
-    """Return what was written, or None when it is absent or not whole."""
+    """Return what was written, or None when it is absent or not whole.
+
+    Raises:
+        RuntimeUnavailable: It cannot be read now.
+    """
     try:
         with (folder / STATE).open("rb") as file:
             found: dict[str, Any] = json.loads(file.read(MAX_STATE_BYTES))
         init = found.pop("init")
         helpers = tuple(Identity(**one) for one in found.pop("helpers"))
         return State(**found, init=None if init is None else Identity(**init), helpers=helpers)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
         return None
+    except OSError as error:
+        raise _not_seen(error) from error
 
 
 def write_state(folder: Path, state: State) -> None:

@@ -27,6 +27,14 @@ USER = "dev"
 RUN_DIR = "/run/craftastic"
 GATEWAY_HOST = "craftastic-gateway"
 MAX_OUTPUT_BYTES = 5 << 20
+FOLLOW_PAUSE_S = 10.0
+"""Longest pause before a runtime that tells nothing any more is asked again, in seconds."""
+
+
+VERIFIED = "network isolation: verified"
+NOT_VERIFIED = "network isolation: not verified; "
+OPEN = "open: "
+UNCHECKED = "not checked: "
 
 
 class RuntimeUnavailable(Unavailable):
@@ -57,6 +65,33 @@ class SandboxState(StrEnum):
     RUNNING = "running"
     STOPPED = "stopped"
     GONE = "gone"
+
+
+class Ending(StrEnum):
+    """Why a sandbox does not run any more, as far as the runtime knows."""
+
+    UNKNOWN = "unknown"
+    OUT_OF_MEMORY = "out_of_memory"
+    """Its first process was killed because it was at its limit of memory."""
+    ENGINE_RESTART = "engine_restart"
+    """The engine that runs it ended, or was started anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Something may have happened to a sandbox of this installation; only a look tells.
+
+    Args:
+        environment_id: Whose sandbox it is; None where it may be any of them.
+        out_of_memory: A program in it was killed because it was at its limit of memory.
+    """
+
+    environment_id: UUID | None = None
+    out_of_memory: bool = False
+
+
+TellHint = Callable[[Hint], None]
+"""Takes a hint and returns at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +205,31 @@ class Isolation:
     @property
     def summary(self) -> str:
         if self.verified:
-            return "network isolation: verified"
+            return VERIFIED
         what = [
-            *(f"open: {one}" for one in self.open),
-            *(f"not checked: {one}" for one in self.unchecked),
+            *(f"{OPEN}{one}" for one in self.open),
+            *(f"{UNCHECKED}{one}" for one in self.unchecked),
         ]
-        return "network isolation: not verified; " + "; ".join(what)
+        return NOT_VERIFIED + "; ".join(what)
+
+    @classmethod
+    def of(cls, summary: str) -> "Isolation":
+        """Return what a stored summary tells, also of one that was cut at its end."""
+        if summary == VERIFIED:
+            return cls(verified=True)
+        found: dict[str, list[str]] = {OPEN: [], UNCHECKED: []}
+        kind = UNCHECKED
+        for part in filter(None, summary.removeprefix(NOT_VERIFIED).split("; ")):
+            for mark in found:
+                if part.startswith(mark):
+                    kind = mark
+                    found[kind].append(part.removeprefix(mark))
+                    break
+            else:
+                # A semicolon of the text's own.
+                before = found[kind].pop() + "; " if found[kind] else ""
+                found[kind].append(before + part)
+        return cls(verified=False, open=tuple(found[OPEN]), unchecked=tuple(found[UNCHECKED]))
 
 
 class Stream(Protocol):
@@ -255,6 +309,26 @@ class Runtime(Protocol):
 
     async def list(self) -> list[SandboxSummary]:
         """List the sandboxes of this installation, running or not; nobody else's."""
+        ...
+
+    async def follow(self, tell: TellHint) -> None:
+        """Tell what happens to this installation's sandboxes as it happens, until cancelled.
+
+        What is told is a hint and never a fact: one may be missing, late, doubled, or about
+        nothing, so that whoever hears of it looks (`list`), and looks now and then anyway. It
+        begins with a hint of no environment, and tells one again after every time in which
+        something may have been missed. A runtime that does not answer is tried again, after pauses
+        that grow to `FOLLOW_PAUSE_S`; nothing is raised for it. Little memory is held, however much
+        happens.
+        """
+        ...
+
+    async def ending(self, sandbox: SandboxRef) -> Ending:
+        """Say why a sandbox that does not run has ended; UNKNOWN where that is not certain.
+
+        Raises:
+            RuntimeUnavailable: The runtime did not answer.
+        """
         ...
 
     async def run(

@@ -37,6 +37,7 @@ from craftastic.runtimes._docker_container import (
     write_accounts,
 )
 from craftastic.runtimes._docker_engine import Engine, EngineRefused, Json, unavailable
+from craftastic.runtimes._docker_events import DockerEvents
 from craftastic.runtimes._docker_image import ImageBuilder
 from craftastic.runtimes._docker_network import NETWORK, SandboxNetwork
 from craftastic.runtimes._probe import probe
@@ -44,6 +45,7 @@ from craftastic.runtimes._storage import prepare_storage, remove_storage
 from craftastic.runtimes.base import (
     GATEWAY_HOST,
     MAX_OUTPUT_BYTES,
+    Ending,
     Finding,
     Isolation,
     Progress,
@@ -56,6 +58,7 @@ from craftastic.runtimes.base import (
     SandboxState,
     SandboxSummary,
     Stream,
+    TellHint,
     no_report,
 )
 from craftastic.settings import Settings
@@ -94,6 +97,7 @@ class DockerRuntime:
         self._settings = settings
         self._instance = instance
         self._engine = Engine(settings.docker_host)
+        self._events = DockerEvents(self._engine, instance)
         self._images = ImageBuilder(
             self._engine,
             settings.sandbox_image,
@@ -252,6 +256,21 @@ class DockerRuntime:
                     )
                 )
         return summaries
+
+    async def follow(self, tell: TellHint) -> None:
+        """Follow the engine's events; see `Runtime.follow`."""
+        await self._events.follow(tell)
+
+    async def ending(self, sandbox: SandboxRef) -> Ending:
+        """Say why a container has ended; see `Runtime.ending`.
+
+        Raises:
+            RuntimeUnavailable: The engine did not answer.
+        """
+        found = await self._engine.get(f"containers/{sandbox.id}/json", "looking at a sandbox")
+        if found is None or not self._is_ours(found):
+            return Ending.UNKNOWN
+        return self._events.ending(found)
 
     async def run(
         self,

@@ -9,6 +9,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -35,12 +36,15 @@ from craftastic.runtimes._firewall import (
 from craftastic.runtimes._local_check import HostCheck, open_tun
 from craftastic.runtimes._local_mounts import Folders, make_etc
 from craftastic.runtimes._local_process import State, read_state, reap
+from craftastic.runtimes._local_watch import Watch
 from craftastic.runtimes._probe import probe
 from craftastic.runtimes._storage import remove_storage, remove_tree
 from craftastic.runtimes.base import (
     GATEWAY_HOST,
     MAX_OUTPUT_BYTES,
+    Ending,
     Finding,
+    Hint,
     Isolation,
     Progress,
     Report,
@@ -53,6 +57,7 @@ from craftastic.runtimes.base import (
     SandboxState,
     SandboxSummary,
     Stream,
+    TellHint,
     no_report,
 )
 from craftastic.settings import Settings
@@ -117,6 +122,7 @@ class LocalRuntime:
         self._prepared = False
         self._preparing = anyio.Lock()
         self._locks: defaultdict[UUID, anyio.Lock] = defaultdict(anyio.Lock)
+        self._watches: set[Watch] = set()
 
     @property
     def single_user(self) -> bool:
@@ -203,6 +209,29 @@ class LocalRuntime:
         async with self._locks[spec.environment_id]:
             await anyio.to_thread.run_sync(self._remove, spec.environment_id, storage)
         self._locks.pop(spec.environment_id, None)
+        for watch in self._watches:
+            watch.forget(spec.environment_id)
+
+    async def follow(self, tell: TellHint) -> None:
+        """Watch the sandboxes' first processes and their use of memory; see `Runtime.follow`."""
+        with contextlib.closing(Watch()) as watch:
+            self._watches.add(watch)
+            try:
+                await self.list()
+                tell(Hint())
+                while True:
+                    await anyio.wait_readable(watch.fileno())
+                    for hint in watch.read():
+                        tell(hint)
+            finally:
+                self._watches.discard(watch)
+
+    async def ending(self, sandbox: SandboxRef) -> Ending:
+        """Say why a sandbox has ended; see `Runtime.ending`."""
+        state = self._state(sandbox)
+        if state is None or not state.out_of_memory:
+            return Ending.UNKNOWN
+        return Ending.OUT_OF_MEMORY
 
     async def run(
         self,
@@ -287,9 +316,11 @@ class LocalRuntime:
         """Start the sandbox in a thread; return what went wrong, which a task group would wrap."""
         start = partial(self._launcher.start, spec, self._uid(spec))
         try:
-            await anyio.to_thread.run_sync(start)
+            state = await anyio.to_thread.run_sync(start)
         except CraftasticError as error:
             return error
+        for watch in self._watches:
+            watch.add(spec.environment_id, state)
         return None
 
     async def _answers(self, sandbox: SandboxRef) -> None:
@@ -303,11 +334,11 @@ class LocalRuntime:
         if result.exit_code != 0:
             raise RuntimeUnavailable("The sandbox cannot run a command.")
 
-    def _stop(self, folder: Path) -> None:
+    def _stop(self, folder: Path, *, out_of_memory: bool = False) -> None:
         with launch.locked(folder):
             state = read_state(folder)
             if state is not None and (state.init is not None or state.helpers):
-                launch.end(folder, state)
+                launch.end(folder, replace(state, out_of_memory=out_of_memory))
 
     def _remove(self, environment_id: UUID, storage: bool) -> None:
         launch.remove(self._folders.state(environment_id))
@@ -321,16 +352,21 @@ class LocalRuntime:
 
     def _list(self) -> list[SandboxSummary]:
         reap()
+        watches = tuple(self._watches)
         found: list[SandboxSummary] = []
         parent = self._folders.state(UUID(int=0)).parent
         for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
             state = read_state(folder)
             if state is None or state.instance != self._instance:
                 continue
+            environment_id = UUID(state.environment_id)
+            for watch in watches:
+                watch.add(environment_id, state)
             if not state.alive and state.helpers:
                 # It ended by itself: what stood beside it is of no use any more.
+                killed = any(one.killed_lately(environment_id) for one in watches)
                 with contextlib.suppress(RuntimeUnavailable):
-                    self._stop(folder)
+                    self._stop(folder, out_of_memory=killed)
             found.append(_summary(state))
         return found
 

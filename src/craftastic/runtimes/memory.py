@@ -14,7 +14,9 @@ import anyio
 
 from craftastic.runtimes.base import (
     MAX_OUTPUT_BYTES,
+    Ending,
     Finding,
+    Hint,
     Isolation,
     Progress,
     Report,
@@ -28,6 +30,7 @@ from craftastic.runtimes.base import (
     SandboxState,
     SandboxSummary,
     Stream,
+    TellHint,
     no_report,
 )
 
@@ -142,6 +145,7 @@ class Faults:
         never_starts: `create` fails after it has made a stopped sandbox.
         delay_s: How long every call takes first, in seconds.
         vanishes: The sandbox is gone as soon as a command has begun in it.
+        silent: Nobody is told of anything.
     """
 
     unavailable: str | None = None
@@ -149,6 +153,7 @@ class Faults:
     never_starts: bool = False
     delay_s: float = 0.0
     vanishes: bool = False
+    silent: bool = False
 
 
 @dataclass(slots=True)
@@ -179,7 +184,9 @@ class MemoryRuntime:
         self.storage: set[UUID] = set()
         self.isolation_result = Isolation(verified=True)
         self.prepared = 0
+        self.endings: dict[UUID, Ending] = {}
         self._sandboxes: dict[UUID, _Sandbox] = {}
+        self._followers: list[TellHint] = []
 
     async def prepare(self, report: Report = no_report) -> None:
         await self._begin()
@@ -206,6 +213,8 @@ class MemoryRuntime:
         if self.faults.never_starts:
             raise RuntimeUnavailable("The sandbox does not start.")
         found.state = SandboxState.RUNNING
+        self.endings.pop(spec.environment_id, None)
+        self._tell(Hint(spec.environment_id))
         return found.ref
 
     async def inspect(self, sandbox: SandboxRef) -> SandboxState:
@@ -233,6 +242,21 @@ class MemoryRuntime:
             )
             for one in self._sandboxes.values()
         ]
+
+    async def follow(self, tell: TellHint) -> None:
+        self._followers.append(tell)
+        try:
+            tell(Hint())
+            await anyio.sleep_forever()
+        finally:
+            self._followers.remove(tell)
+
+    async def ending(self, sandbox: SandboxRef) -> Ending:
+        await self._begin()
+        found = self._find(sandbox)
+        if found is None:
+            return Ending.UNKNOWN
+        return self.endings.get(found.spec.environment_id, Ending.UNKNOWN)
 
     async def run(
         self,
@@ -298,6 +322,15 @@ class MemoryRuntime:
         if (found := self._sandboxes.pop(environment_id, None)) is not None:
             self._halt(found)
 
+    def crash(self, environment_id: UUID, ending: Ending = Ending.UNKNOWN) -> None:
+        """End a sandbox behind everybody's back; it can be started again."""
+        self.endings[environment_id] = ending
+        self._halt(self._sandboxes[environment_id])
+
+    def exhaust(self, environment_id: UUID) -> None:
+        """Kill a program in a sandbox for its memory; the sandbox goes on."""
+        self._tell(Hint(environment_id, out_of_memory=True))
+
     async def _play(self, process: Process, call: Call) -> None:
         # The end of the stream is an end like any other for the command.
         with contextlib.suppress(SandboxGone):
@@ -330,6 +363,12 @@ class MemoryRuntime:
         found.state = SandboxState.STOPPED
         for process in found.processes:
             process.end()
+        self._tell(Hint(found.spec.environment_id))
+
+    def _tell(self, hint: Hint) -> None:
+        if not self.faults.silent:
+            for tell in tuple(self._followers):
+                tell(hint)
 
 
 def _cut(result: RunResult, limit: int) -> RunResult:

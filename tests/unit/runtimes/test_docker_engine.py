@@ -2,14 +2,17 @@
 
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
 import anyio
 import pytest
+from aiohttp import web
 
 from craftastic.errors import NotConfigured
+from craftastic.runtimes import _docker_engine
 from craftastic.runtimes._docker_container import (
     Host,
     Place,
@@ -18,6 +21,7 @@ from craftastic.runtimes._docker_container import (
     write_accounts,
 )
 from craftastic.runtimes._docker_engine import (
+    SILENT_S,
     Engine,
     EngineRefused,
     engine_url,
@@ -37,6 +41,7 @@ from craftastic.settings import Settings
 
 ONE = b"-----BEGIN CERTIFICATE-----\nMTE=\n-----END CERTIFICATE-----"
 TWO = b"-----BEGIN CERTIFICATE-----\nMjI=\n-----END CERTIFICATE-----"
+VERSION = {"Version": "1", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
 SPEC = SandboxSpec(UUID(int=1), UUID(int=2), 3, "name", cpus=64.0)
 
 
@@ -108,6 +113,94 @@ async def test_a_silent_engine_is_given_up_after_the_deadline(silent_engine: str
                 await docker.version()
     finally:
         await engine.close()
+
+
+async def test_a_silent_engine_is_asked_for_a_word_before_anything_else(
+    silent_engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F06: one call waits for its deadline, the next for a short one, all others not at all."""
+    monkeypatch.setattr(_docker_engine, "PING_S", 0.2)
+    engine = Engine(silent_engine)
+
+    async def ask(timeout_s: float) -> float:
+        began = anyio.current_time()
+        with pytest.raises(RuntimeUnavailable, match="did not answer within"):
+            async with engine.border("a test", timeout_s) as docker:
+                await docker.version()
+        return anyio.current_time() - began
+
+    try:
+        with anyio.fail_after(20):
+            assert await ask(0.4) >= 0.4
+            async with anyio.create_task_group() as tasks:
+                for _ in range(20):  # they share one question
+                    tasks.start_soon(ask, 60.0)
+            began = anyio.current_time()
+            for _ in range(100):
+                await ask(60.0)
+            assert anyio.current_time() - began < SILENT_S / 2
+    finally:
+        await engine.close()
+
+
+async def test_an_engine_that_answers_again_is_trusted_again(
+    silent_engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_docker_engine, "PING_S", 0.2)
+    monkeypatch.setattr(_docker_engine, "SILENT_S", 0.2)
+    engine = Engine(silent_engine)
+    try:
+        for _ in range(2):
+            with pytest.raises(RuntimeUnavailable):
+                async with engine.border("a test", 0.2) as docker:
+                    await docker.version()
+        await anyio.Path(silent_engine).unlink()
+        async with answering(silent_engine):
+            await anyio.sleep(0.2)
+
+            async with engine.border("a test", 20.0) as docker:
+                assert await docker.version() == VERSION
+            async with engine.border("a test", 20.0) as docker:
+                assert await docker.version() == VERSION
+    finally:
+        await engine.close()
+
+
+async def test_an_engine_that_is_gone_is_not_taken_for_a_silent_one(
+    silent_engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_docker_engine, "PING_S", 0.2)
+    engine = Engine(silent_engine)
+    try:
+        with pytest.raises(RuntimeUnavailable):
+            async with engine.border("a test", 0.2) as docker:
+                await docker.version()
+        await anyio.Path(silent_engine).unlink()
+        with pytest.raises(RuntimeUnavailable, match="does not answer"):
+            await engine.ping()
+
+        async with answering(silent_engine):
+            assert await engine.ping() == VERSION
+    finally:
+        await engine.close()
+
+
+@asynccontextmanager
+async def answering(path: str) -> AsyncGenerator[None]:
+    """Be an engine that tells its version, as long as the block goes on."""
+
+    async def version(_request: web.Request) -> web.Response:
+        return web.json_response(VERSION)
+
+    app = web.Application()
+    app.router.add_get("/{any:.*}", version)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.UnixSite(runner, path).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
 
 
 async def test_an_absent_engine_is_unavailable_in_every_call(tmp_path: Path) -> None:
