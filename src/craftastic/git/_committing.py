@@ -17,7 +17,7 @@ from craftastic.git._refusals import (
     NothingToCommit,
     OperationRunning,
 )
-from craftastic.git._scripts import Answer, Place, only_branch, whole_lines
+from craftastic.git._scripts import Answer, Place, damage, only_branch, whole_lines
 
 MAX_MESSAGE_BYTES = 64 << 10
 MAX_NAMED = 20
@@ -198,10 +198,10 @@ def _refuse(answer: Answer, mask: Mask) -> NoReturn:
             raise NothingToCommit("There is no commit yet that could be changed.")
         case "commit_refused":
             said = mask(shown(answer.part("said").output)).strip()
-            raise CommitRefused("The commit was refused.", details=said or None)
+            raise damage(said) or CommitRefused("The commit was refused.", details=said or None)
         case "git_failed":
             said = mask(shown(answer.part("said").output)).strip()
-            raise GitFailed("git could not commit.", details=said or None)
+            raise damage(said) or GitFailed("git could not commit.", details=said or None)
         case _:
             raise refusal_of_worktree(answer, code, detail)
 

@@ -21,7 +21,7 @@ from craftastic.git._refusals import (
     PullDiverged,
     UncommittedChanges,
 )
-from craftastic.git._scripts import OUT_OF_TIME, Answer, Place, only_branch, values
+from craftastic.git._scripts import OUT_OF_TIME, Answer, Place, damage, only_branch, values
 from craftastic.worktrees.service import worktrees_path
 
 FETCH_S = 600
@@ -89,8 +89,10 @@ async def fetch(place: Place, mask: Mask) -> Fetched:
         said = mask(shown(answer.part("said").output))
         if status in OUT_OF_TIME:
             raise HooksTooSlow("The fetch took too long and was ended.")
-        raise network_failure(said) or GitFailed(
-            "git could not fetch.", details=said.strip()[-2000:] or None
+        raise (
+            damage(said)
+            or network_failure(said)
+            or GitFailed("git could not fetch.", details=said.strip()[-2000:] or None)
         )
     counts = values(answer, "counts")
     before, after = (answer.part(name).output for name in ("before", "after"))
@@ -188,7 +190,9 @@ def _not_combined(answer: Answer, mask: Mask) -> CraftasticError:
             )
         case "rebase_failed":
             said = mask(shown(answer.part("said").output)).strip()
-            return GitFailed("git could not rebase the branch.", details=said or None)
+            return damage(said) or GitFailed(
+                "git could not rebase the branch.", details=said or None
+            )
         case _:
             return refusal_of_worktree(answer, code, detail)
 

@@ -23,7 +23,7 @@ from craftastic.git._refusals import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from craftastic.git._scripts import OUT_OF_TIME, Answer, Place, values
+from craftastic.git._scripts import OUT_OF_TIME, Answer, Place, damage, values
 from craftastic.githosts.service import asks_for_account
 
 PUSH_S = 600
@@ -236,7 +236,8 @@ def verdict(attempt: Attempt) -> CraftasticError | None:
         )
     if attempt.status in OUT_OF_TIME:
         return PushUnconfirmed("The push took too long and was ended; look whether it arrived.")
-    return network_failure(attempt.stderr) or PushHookRefused(
+    failure = damage(attempt.stderr) or network_failure(attempt.stderr)
+    return failure or PushHookRefused(
         "git did not push.", details=attempt.stderr.strip()[-4000:] or None
     )
 
@@ -253,7 +254,9 @@ def _seen(attempt: Attempt, arrived: SeenUpdate) -> CraftasticError | None:
         case "rejected":
             return _rejected(reason) if _MOVED.search(reason) else _upstream(attempt, reason)
         case _:
-            return network_failure(attempt.stderr) or PushUnconfirmed(
+            # git does not show what the gateway says to the push itself.
+            said = f"{attempt.stderr}\nremote: {reason}" if reason else attempt.stderr
+            return network_failure(said) or PushUnconfirmed(
                 "The push did not get through, or nothing tells how it ended.",
                 details=reason or None,
             )

@@ -16,9 +16,14 @@ from craftastic.git._refusals import GitFailed, GitLocked, HooksTooSlow, Worktre
 from craftastic.git._turns import Reading
 from craftastic.runtimes.base import RunResult, Runtime, RunTimeout, SandboxGone
 from craftastic.worktrees.service import (
+    DAMAGED,
+    LOCK_LEFT,
     PRELUDE,
+    REPAIR,
+    REPAIR_SESSION,
     RepositoryBusy,
     RepositoryCorrupt,
+    damage_in,
     repository_path,
     worktree_path,
 )
@@ -67,6 +72,11 @@ class Part:
     @property
     def complete(self) -> bool:
         return self.ended == 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether git ended with an error of its own, and was not cut by size or time."""
+        return self.ended not in {0, CUT, *OUT_OF_TIME}
 
 
 NO_PART = Part(b"", 0)
@@ -143,8 +153,17 @@ class Place:
                 details="A filter or hook of the repository may be slow, or the sandbox is busy.",
             ) from error
         if result.exit_code not in {0, REFUSED}:
-            raise GitFailed("git could not do that.", details=await self._said(result))
+            raise self._failed(result.stderr, await self._said(result))
         return await self.reading.run(len(result.stdout), lambda: _judged(result, mark.encode()))
+
+    def _failed(self, raw: bytes, said: str | None) -> CraftasticError:
+        """Return the error of a git that ended with none of its own."""
+        if damage_in(raw):
+            return damaged(said)
+        if (lock := LOCK_LEFT.search(raw)) is not None:
+            left = lock[1].decode(errors="replace")
+            return refusal("git_locked", left) or GitFailed("git could not do that.")
+        return GitFailed("git could not do that.", details=said)
 
     async def _said(self, result: RunResult) -> str | None:
         whole = whole_lines(result.stderr) if result.truncated else result.stderr
@@ -169,6 +188,8 @@ def last_lines(raw: bytes, most: int) -> bytes:
 def _judged(result: RunResult, mark: bytes) -> Answer:
     answer = parse_answer(result.stdout, mark)
     if result.exit_code == 0:
+        if any(part.failed for part in answer.parts.values()) and damage_in(result.stderr):
+            raise damaged(None)
         return answer
     code, detail = answer.refusal or ("", "")
     if (error := refusal(code, detail)) is not None:
@@ -176,22 +197,40 @@ def _judged(result: RunResult, mark: bytes) -> Answer:
     return answer
 
 
+def damaged(said: str | None) -> RepositoryCorrupt:
+    """Return the error of a repository that git cannot read, with what git said."""
+    told = f"{REPAIR} git said: {said}" if said else REPAIR
+    return RepositoryCorrupt(DAMAGED, details=told[:MAX_SAID_SHOWN])
+
+
+def damage(said: str) -> RepositoryCorrupt | None:
+    """Return the error where git said that it cannot read something; None for anything else."""
+    return damaged(said) if damage_in(said.encode(errors="replace")) else None
+
+
 def refusal(code: str, detail: str) -> CraftasticError | None:
     """Return the error of a refusal that every script may give."""
     match code:
-        case "worktree_missing" | "repository_missing":
+        case "worktree_missing":
             return WorktreeMissing(
-                "The session has no git worktree any more: its folder is gone.",
-                details="Open the session's terminal: that makes the worktree again.",
+                "The session has no git worktree any more: its folder is gone, or is none.",
+                details="Repair the session: that makes the worktree again, with the files that are"
+                " there.",
+            )
+        case "repository_missing":
+            return WorktreeMissing(
+                "The session has no git worktree any more: the repository is gone.",
+                details="Repair the environment: that clones it again.",
             )
         case "repository_corrupt":
-            return RepositoryCorrupt("The repository is damaged: git cannot read it.")
+            return damaged(None)
         case "busy":
             return RepositoryBusy("Another git operation in this worktree takes too long.")
         case "git_locked":
             return GitLocked(
                 "Another git command is working in this worktree.",
-                details=f"Try again. If none is running, one was cut short: remove {detail}",
+                details=f"Try again. If none is running, one was cut short and left {detail}: "
+                + REPAIR_SESSION,
             )
         case "too_long":
             return HooksTooSlow(

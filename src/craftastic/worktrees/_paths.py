@@ -13,6 +13,12 @@ def repository_path(environment_id: UUID) -> str:
     return f"{HOME}/.craftastic/repos/{environment_id}"
 
 
+def new_repository_path(environment_id: UUID) -> str:
+    """Return where a new clone is made beside a damaged one, until it takes its place."""
+    # Inside of it: the folder itself is a mount, which cannot be renamed.
+    return f"{repository_path(environment_id)}/craftastic-new"
+
+
 def worktrees_path(environment_id: UUID) -> str:
     return f"{HOME}/.craftastic/worktrees/{environment_id}"
 

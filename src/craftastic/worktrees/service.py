@@ -4,27 +4,44 @@ All of it happens in the sandbox, by constant scripts (`scripts/`): the server r
 no path of a sandbox. What comes back is hostile: bounded, and read from fixed forms.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from uuid import UUID
 
 import anyio
 
-from craftastic.errors import Conflict, CraftasticError, Unavailable
 from craftastic.failpoints import failpoint
 from craftastic.runtimes.base import (
     GATEWAY_HOST,
     Progress,
     Report,
-    RunResult,
     Runtime,
     RunTimeout,
     SandboxRef,
     no_report,
 )
 from craftastic.runtimes.registry import Runtimes
+from craftastic.worktrees._answers import (
+    DAMAGED,
+    MAX_ANSWER_BYTES,
+    PRELUDE,
+    REPAIR,
+    REPAIR_SESSION,
+    BranchConflict,
+    BranchInUseElsewhere,
+    CloneFailed,
+    DiskFull,
+    RepositoryBusy,
+    RepositoryCorrupt,
+    RepositoryMissing,
+    WorktreeLocked,
+    WorktreeRefused,
+    answer_of,
+    argv_of,
+    count_of,
+    fields_of,
+    refusal_of,
+)
 from craftastic.worktrees._branches import (
     BadBranchName,
     branch_key,
@@ -32,6 +49,7 @@ from craftastic.worktrees._branches import (
     conflicting,
 )
 from craftastic.worktrees._config import WorktreeConfig, WorktreeConfigInvalid, is_command_name
+from craftastic.worktrees._damage import LOCK_LEFT, damage_in, disk_full_in
 from craftastic.worktrees._glances import Glance, JobGlance, glance
 from craftastic.worktrees._jobs import (
     COMMAND_PREFIX,
@@ -49,11 +67,13 @@ from craftastic.worktrees._jobs import (
 )
 from craftastic.worktrees._paths import (
     WORKSPACE,
+    new_repository_path,
     repository_path,
     worktree_path,
     worktrees_path,
 )
 from craftastic.worktrees._progress import CloneOutput, readable
+from craftastic.worktrees._repairs import Found, Repaired, Repairs
 from craftastic.worktrees._starts import (
     COMMIT,
     MAX_PULL_REQUEST,
@@ -69,9 +89,13 @@ from craftastic.worktrees._starts import (
 
 __all__ = [
     "COMMAND_PREFIX",
+    "DAMAGED",
+    "LOCK_LEFT",
     "MAX_LOG_BYTES",
     "MAX_PULL_REQUEST",
     "PRELUDE",
+    "REPAIR",
+    "REPAIR_SESSION",
     "SETUP",
     "TEARDOWN",
     "WORKSPACE",
@@ -85,6 +109,8 @@ __all__ = [
     "BranchInUseElsewhere",
     "CloneFailed",
     "Cloned",
+    "DiskFull",
+    "Found",
     "Glance",
     "Job",
     "JobGlance",
@@ -94,6 +120,8 @@ __all__ = [
     "Kept",
     "Look",
     "Place",
+    "Repaired",
+    "Repairs",
     "RepositoryBusy",
     "RepositoryCorrupt",
     "RepositoryMissing",
@@ -104,12 +132,14 @@ __all__ = [
     "WorktreeConfig",
     "WorktreeConfigInvalid",
     "WorktreeJobs",
+    "WorktreeLocked",
     "WorktreeMissing",
     "WorktreeRefused",
     "WorktreeService",
     "branch_key",
     "check_branch",
     "conflicting",
+    "damage_in",
     "is_command_name",
     "repository_path",
     "start_of",
@@ -117,72 +147,10 @@ __all__ = [
     "worktrees_path",
 ]
 
-REFUSED = 40
 ENSURE_TIMEOUT_S = 300.0
 RELEASE_TIMEOUT_S = 120.0
 UNSAVED_TIMEOUT_S = 15.0
 IDENTIFY_TIMEOUT_S = 20.0
-MAX_ANSWER_BYTES = 64 << 10
-
-
-class WorktreeRefused(Conflict):
-    """git would not check the branch out; `details` says what it said."""
-
-    code = "WORKTREE_REFUSED"
-
-
-class BranchInUseElsewhere(WorktreeRefused):
-    """Another worktree of the environment has the branch checked out."""
-
-    code = "BRANCH_CHECKED_OUT"
-
-
-class BranchConflict(WorktreeRefused):
-    """One branch's name is a folder of another's."""
-
-    code = "BRANCH_CONFLICT"
-
-
-class WorktreeLocked(WorktreeRefused):
-    code = "WORKTREE_LOCKED"
-
-
-class RepositoryBusy(Unavailable):
-    """Another operation holds the repository for long; trying again helps."""
-
-    code = "REPOSITORY_BUSY"
-
-
-class RepositoryMissing(Conflict):
-    """The sandbox has no clone, or lost it; cloning again is the way on."""
-
-    code = "REPOSITORY_MISSING"
-
-
-class RepositoryCorrupt(Conflict):
-    """git cannot read the clone. It is never deleted here: it may hold unpushed work."""
-
-    code = "REPOSITORY_CORRUPT"
-
-
-class CloneFailed(Conflict):
-    """The repository could not be cloned; `details` says why."""
-
-    code = "CLONE_FAILED"
-
-
-REFUSALS: dict[str, type[CraftasticError]] = {
-    "in_use": BranchInUseElsewhere,
-    "conflict": BranchConflict,
-    "locked": WorktreeLocked,
-    "busy": RepositoryBusy,
-    "repository_missing": RepositoryMissing,
-    "repository_corrupt": RepositoryCorrupt,
-    "base_missing": BaseNotFound,
-    "base_ambiguous": BaseAmbiguous,
-    "base_unreachable": BaseUnreachable,
-    "branch_exists": BranchExists,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,19 +208,6 @@ class Unsaved:
     unpushed: int
 
 
-def _script(name: str) -> str:
-    folder = files("craftastic.worktrees") / "scripts"
-    return (folder / "prelude.sh").read_text() + (folder / f"{name}.sh").read_text()
-
-
-PRELUDE = (files("craftastic.worktrees") / "scripts" / "prelude.sh").read_text()
-SCRIPTS = {name: _script(name) for name in ("clone", "ensure", "release", "unsaved", "identify")}
-
-
-def _argv(name: str, *arguments: str) -> list[str]:
-    return ["sh", "-ceu", SCRIPTS[name], "sh", *arguments]
-
-
 @dataclass(frozen=True, slots=True)
 class WorktreeService:
     """git in sandboxes.
@@ -278,6 +233,7 @@ class WorktreeService:
         report: Report = no_report,
         *,
         branch: str = "main",
+        beside: bool = False,
     ) -> Cloned:
         """Clone the environment's repository through the gateway; repeatable at any point.
 
@@ -285,16 +241,18 @@ class WorktreeService:
         Cancellation ends git in the sandbox.
 
         The token is the sandbox's own for the gateway, of URL-safe characters. `branch` is the one
-        that the answer tells about, and the first one of an empty repository.
+        that the answer tells about, and the first one of an empty repository. With `beside` the
+        clone is a new one, which `Repairs.carry` puts in the place of the one that is there.
 
         Raises:
             CloneFailed: With what git said.
+            DiskFull: There was no room for it; what it had taken is free again.
             RepositoryCorrupt: There is a finished clone that git cannot read.
             SandboxGone: The sandbox is not running.
             RuntimeUnavailable: Its runtime did not answer.
         """
         arguments = (
-            repository_path(environment_id),
+            (new_repository_path if beside else repository_path)(environment_id),
             self._gateway,
             self.remote_url(environment_id),
             branch,
@@ -302,7 +260,7 @@ class WorktreeService:
         output, answer = CloneOutput(), bytearray()
         await report(Progress("clone", "Cloning the repository"))
         with anyio.move_on_after(self.clone_timeout_s) as deadline:
-            async with self._runtime(sandbox).open(sandbox, _argv("clone", *arguments)) as stream:
+            async with self._runtime(sandbox).open(sandbox, argv_of("clone", *arguments)) as stream:
                 await stream.send(f"{token}\n".encode())
                 failpoint("clone.asked")
                 while chunk := await stream.receive_stderr():
@@ -318,6 +276,11 @@ class WorktreeService:
                 details=f"It took longer than {self.clone_timeout_s:.0f} seconds.",
             )
         return _cloned(bytes(answer), output.said)
+
+    @property
+    def repairs(self) -> Repairs:
+        """Return what looks for damage, and what puts it right."""
+        return Repairs(self.runtimes)
 
     @property
     def jobs(self) -> WorktreeJobs:
@@ -363,7 +326,7 @@ class WorktreeService:
         path = worktree_path(environment_id, branch)
         result = await self._runtime(sandbox).run(
             sandbox,
-            _argv(
+            argv_of(
                 "ensure",
                 repository_path(environment_id),
                 worktrees_path(environment_id),
@@ -379,7 +342,7 @@ class WorktreeService:
         )
         failpoint("worktree.made")
         refused = WorktreeRefused(f"git would not check branch '{branch}' out.")
-        answer = _answer(result, refused)
+        answer = answer_of(result, refused)
         commit = answer.get("start", "")
         return Worktree(
             path,
@@ -426,13 +389,13 @@ class WorktreeService:
         """
         result = await self._runtime(sandbox).run(
             sandbox,
-            _argv("unsaved", repository_path(environment_id)),
+            argv_of("unsaved", repository_path(environment_id)),
             timeout_s=UNSAVED_TIMEOUT_S,
             max_output_bytes=MAX_ANSWER_BYTES,
         )
         rows = [line.split(b" ", 2) for line in result.stdout.splitlines()]
         return [
-            Unsaved(readable(row[2]), row[0] == b"yes", _count(row[1].decode(errors="replace")))
+            Unsaved(readable(row[2]), row[0] == b"yes", count_of(row[1].decode(errors="replace")))
             for row in rows
             if len(row) == 3  # noqa: PLR2004 (the form of unsaved.sh)
         ]
@@ -454,7 +417,7 @@ class WorktreeService:
         """
         await self._runtime(sandbox).run(
             sandbox,
-            _argv("identify", _identity(name), _identity(email)),
+            argv_of("identify", _identity(name), _identity(email)),
             timeout_s=IDENTIFY_TIMEOUT_S,
             max_output_bytes=MAX_ANSWER_BYTES,
         )
@@ -477,7 +440,7 @@ class WorktreeService:
     ) -> Kept | None:
         result = await self._runtime(sandbox).run(
             sandbox,
-            _argv(
+            argv_of(
                 "release",
                 repository_path(environment_id),
                 worktrees_path(environment_id),
@@ -492,14 +455,14 @@ class WorktreeService:
         )
         failpoint("worktree.released")
         refused = WorktreeRefused(f"The worktree of branch '{branch}' could not be removed.")
-        answer = _answer(result, refused)
+        answer = answer_of(result, refused)
         if not answer:
             return None
         return Kept(
             ref=answer.get("ref"),
             commit=answer.get("commit"),
             uncommitted=answer.get("uncommitted") == "yes",
-            unpushed=_count(answer.get("unpushed", "0")),
+            unpushed=count_of(answer.get("unpushed", "0")),
             path=answer.get("path"),
         )
 
@@ -515,35 +478,16 @@ def _identity(text: str) -> str:
     return readable("".join(one for one in text if one not in "<>").encode(), 200)
 
 
-def _count(text: str) -> int:
-    """Return a number that a sandbox tells; 0 for what is none, or none that could be true."""
-    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
-
-
-def _fields(raw: bytes) -> dict[str, str]:
-    pairs = (line.partition(b" ") for line in raw.splitlines())
-    return {readable(name, 30): readable(value) for name, separator, value in pairs if separator}
-
-
-def _refusal(raw: bytes) -> CraftasticError | None:
-    code, _, text = raw.partition(b"\n")
-    error = REFUSALS.get(readable(code, 30))
-    return None if error is None else error(readable(text))
-
-
-def _answer(result: RunResult, otherwise: CraftasticError) -> dict[str, str]:
-    if result.exit_code == 0:
-        return _fields(result.stdout)
-    if result.exit_code == REFUSED and (refusal := _refusal(result.stdout)) is not None:
-        raise refusal
-    otherwise.details = readable(result.stderr[-2000:]) or None
-    raise otherwise
-
-
 def _cloned(answer: bytes, said: str) -> Cloned:
-    fields = _fields(answer)
+    fields = fields_of(answer)
     if fields.get("done") == "yes":
         return Cloned(fields.get("default"), fields.get("found") == "yes")
-    if (refusal := _refusal(answer)) is not None:
+    if (refusal := refusal_of(answer)) is not None:
         raise refusal
+    if disk_full_in(said):
+        raise DiskFull(
+            "The disk is full: the repository could not be cloned.",
+            details="What was written of it has been removed again. Make room on the server's disk,"
+            " or delete what is not needed any more, and try again.",
+        )
     raise CloneFailed("The repository could not be cloned.", details=said or None)

@@ -65,7 +65,8 @@ LC_ALL=C.UTF-8 timeout -k 3 "$seconds" git -c core.fsmonitor=false -c gc.auto=0 
 if [ "$status" != 0 ]; then
 	part_end said 8000 "$scratch/said"
 	if [ "$status" = 124 ] || [ "$status" = 137 ]; then refuse too_long ''; fi
-	if grep -q 'index\.lock.*File exists' "$scratch/said"; then refuse git_locked "$own/index.lock"; fi
+	left=$(sed -n "s/.*[Uu]nable to create '\(.*\.lock\)': File exists.*/\1/p" "$scratch/said" | head -n 1)
+	if [ -n "$left" ]; then refuse git_locked "$left"; fi
 	refuse commit_refused ''
 fi
 trap 'rm -rf -- "$scratch"' EXIT

@@ -63,6 +63,8 @@ need_worktree() {
 	find_own
 	[ -n "$own" ] && is_worktree || refuse worktree_missing ''
 	cd -- "$path"
+	# A branch that stands at a commit which cannot be read is no branch without one.
+	commit_at HEAD >/dev/null 2>&1 || ! g rev-parse --verify --quiet HEAD >/dev/null 2>&1 || refuse repository_corrupt ''
 }
 
 # Commits, pushes and pulls of one worktree wait for each other. The first one after a pull that was

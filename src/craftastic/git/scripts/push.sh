@@ -7,7 +7,9 @@ lock_worktree 30
 commit=$(commit_at "refs/heads/$branch") || refuse branch_missing "$branch"
 if [ -n "$expected" ] && [ "$expected" != "$commit" ]; then refuse branch_moved "$commit"; fi
 field commit "$commit"
-from=refs/heads/$branch
+# Not the branch's own name: with push.autoSetupRemote git lets the branch follow what it was to be
+# pushed to, also when the upstream fails.
+from=heads/$branch^0
 # Exactly this commit, whatever happens to the branch while hooks run.
 if [ -n "$expected" ] || [ "$follow" = leave ]; then from=$commit; fi
 

@@ -4,12 +4,23 @@ repo=$1 gateway=$2 url=$3 branch=$4
 IFS= read -r token
 mkdir -p -- "$repo"
 lock 60
+
+# What a user has made, which no first clone has.
+has_work() {
+	[ -z "$(find "$repo/refs/heads" "$repo/worktrees" "$repo/refs/stash" -type f -print -quit 2>/dev/null)" ] || return 0
+	grep -aq ' refs/heads/' "$repo/packed-refs" 2>/dev/null
+}
+
+if [ -e "$repo/craftastic-new/craftastic-carried" ]; then
+	refuse repository_corrupt 'A repair of the repository has been begun and not ended.'
+fi
 if [ ! -e "$repo/craftastic-cloned" ]; then
+	if has_work; then refuse repository_corrupt 'The repository is damaged: parts of it are gone.'; fi
 	# Nothing of a user's is here before the first clone has ended.
 	find "$repo" -name '*.lock' ! -path "$repo/craftastic.lock" -delete
 	find "$repo/objects" -name 'tmp_*' -type f -delete 2>/dev/null || true
 	if ! sound; then
-		find "$repo" -mindepth 1 -maxdepth 1 ! -name craftastic.lock -exec rm -rf -- {} +
+		find "$repo" -mindepth 1 -maxdepth 1 ! -name craftastic.lock ! -name 'damaged-*' ! -name craftastic-new -exec rm -rf -- {} +
 	fi
 	# One that is there is not made again: git would warn, and the warning stand in the reason.
 	if [ ! -e "$repo/HEAD" ]; then
@@ -61,6 +72,9 @@ asked=$!
 g --git-dir="$repo" fetch --progress --prune --no-recurse-submodules origin || {
 	status=$?
 	kill "$asked" 2>/dev/null || true
+	# git leaves what it had received so far, which may be what has filled the disk.
+	[ -e "$repo/craftastic-cloned" ] || find "$repo/objects" -name 'tmp_*' -type f -delete 2>/dev/null || true
+	rm -f -- "$repo/craftastic.head"
 	exit "$status"
 }
 wait "$asked" || true

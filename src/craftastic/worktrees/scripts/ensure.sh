@@ -35,6 +35,8 @@ not_made() {
 }
 
 answer() {
+	# Whoever is about to remove the worktree sees by this that a session was given it since.
+	[ -z "$own" ] || : >"$own/craftastic-used"
 	printf 'created %s\n' "$1"
 	if [ -n "$kind" ] && has "$pin"; then printf 'start %s\n' "$(id_of "$pin")"; fi
 	if [ -n "$session" ] && [ -e "$jobs/fresh" ]; then

@@ -34,12 +34,17 @@ refuse() {
 
 # One script at a time in one repository, whichever server process started it.
 lock() {
+	if [ -e "$repo/craftastic.lock" ] && [ ! -f "$repo/craftastic.lock" ]; then
+		refuse repository_corrupt 'The repository is damaged: its lock is no file.'
+	fi
 	exec 9>>"$repo/craftastic.lock"
 	flock -w "$1" 9 || refuse busy 'Another operation on the repository takes too long.'
 }
 
+# With a deadline: a pipe in a file's place would keep git waiting.
 sound() {
-	[ -f "$repo/HEAD" ] && [ -d "$repo/objects" ] && g --git-dir="$repo" rev-parse --git-dir >/dev/null 2>&1
+	[ -f "$repo/HEAD" ] && [ -d "$repo/objects" ] &&
+		timeout 20 git --git-dir="$repo" rev-parse --git-dir >/dev/null 2>&1 </dev/null 9>&-
 }
 
 need_repository() {
@@ -60,10 +65,11 @@ find_own() {
 
 is_worktree() {
 	[ -f "$path/.git" ] || return 1
+	[ -n "$own" ] && [ -f "$own/HEAD" ] && [ -f "$own/commondir" ] || return 1
 	common=$(g -C "$path" rev-parse --path-format=absolute --git-common-dir 2>/dev/null) || return 1
 	[ "$common" -ef "$repo" ] || return 1
 	actual=$(g -C "$path" rev-parse --path-format=absolute --git-dir 2>/dev/null) || return 1
-	[ -n "$own" ] && [ "$actual" -ef "$own" ]
+	[ "$actual" -ef "$own" ]
 }
 
 repair() {

@@ -41,6 +41,8 @@ leave() {
 
 cd -- "$path"
 head=$(g rev-parse --verify --quiet 'HEAD^{commit}' || true)
+# A commit that cannot be read is not none: in a damaged repository the folder is all there is.
+if [ -z "$head" ] && g rev-parse --verify --quiet HEAD >/dev/null; then leave; fi
 index=$own/craftastic-index
 trap 'rm -f -- "$own/craftastic-index" "$own/craftastic-index.lock"' EXIT
 rm -f -- "$index" "$index.lock"

@@ -10,6 +10,7 @@ import { SkeletonRows } from '@/ui/skeleton';
 import { filesWord } from './commit';
 import type { ReviewFile } from './diff/files';
 import { waysOn } from './refusals';
+import { Repair } from './repair';
 import { emptySentence, type Scope } from './scope';
 
 /** What stands there when not even the state of the worktree could be read. */
@@ -18,11 +19,13 @@ export function NoStatus({
   busy,
   onRetry,
   sessionId,
+  environmentId,
 }: {
   error: Error;
   busy: boolean;
   onRetry: () => void;
   sessionId: string;
+  environmentId: string;
 }) {
   if (error instanceof ApiError && error.code === 'NO_WORKTREE') {
     return (
@@ -34,11 +37,14 @@ export function NoStatus({
   return (
     <div className="flex flex-col items-center">
       <ErrorState title="The changes could not be read" error={error} busy={busy} onRetry={onRetry} />
-      {waysOn(error).includes('terminal') && (
-        <Button asChild className="-mt-8 mb-8">
-          <Link to={`/s/${sessionId}`}>Open the terminal</Link>
-        </Button>
-      )}
+      <div className="-mt-8 mb-8 flex gap-2">
+        <Repair error={error} sessionId={sessionId} environmentId={environmentId} onDone={onRetry} />
+        {waysOn(error).includes('terminal') && (
+          <Button asChild>
+            <Link to={`/s/${sessionId}`}>Open the terminal</Link>
+          </Button>
+        )}
+      </div>
     </div>
   );
 }

@@ -13,6 +13,7 @@ import {
   withoutColours,
   type Way,
 } from './refusals';
+import { Repair, repairOf } from './repair';
 import { Visible } from './visible';
 
 const SHOWN_FILES = 12;
@@ -85,8 +86,14 @@ export function Refusal({
               Request <code className="font-mono">{requestId}</code>
             </p>
           )}
-          {offered.length > 0 && (
+          {(offered.length > 0 || repairOf(error) !== undefined) && (
             <div className="mt-1 flex flex-wrap gap-1.5">
+              <Repair
+                error={error}
+                sessionId={sessionId}
+                environmentId={environmentId}
+                onDone={() => (ways.retry ?? ways.look ?? onDismiss)?.()}
+              />
               {offered.map((way) => (
                 <WayButton key={way} way={way} run={ways[way]} to={links[way]} />
               ))}

@@ -26,6 +26,7 @@ const WAYS: Readonly<Record<string, readonly Way[]>> = {
   GIT_TIMEOUT: ['retry', 'skip-hooks'],
   IDENTITY_INVALID: ['account'],
   WORKTREE_MISSING: ['terminal'],
+  REPOSITORY_CORRUPT: [],
   SANDBOX_NOT_RUNNING: ['terminal', 'retry'],
   ENVIRONMENT_STOPPED: ['terminal', 'retry'],
   REPOSITORY_BUSY: ['retry'],
