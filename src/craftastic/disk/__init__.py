@@ -1,0 +1,1 @@
+"""What environments use of the disk, and what of it can be had back without losing work."""
