@@ -16,13 +16,18 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.sql.functions import FunctionElement
 
-from craftastic.errors import Unavailable
+from craftastic.errors import CraftasticError, Unavailable
 
 Transaction = AsyncSession
 
 BUSY_TIMEOUT_MS = 5000
 WRITE_TURN_TIMEOUT_S = 10.0
 POOL_TIMEOUT_S = 10.0
+SQLITE_FULL = 13
+PG_DISK_FULL = "53100"
+PG_OUTAGES = frozenset({"08", "53", "57", "58"})
+"""Classes of SQLSTATE: connection, resources, an operator's hand or a restart, the system below.
+Source: PostgreSQL 17, appendix A."""
 READ_ONLY = "craftastic_read_only"
 LAST_STEPS = "craftastic_last_steps"
 
@@ -33,6 +38,12 @@ class DatabaseUnavailable(Unavailable):
     """The database did not answer, or stayed locked longer than the busy timeout."""
 
     code = "DATABASE_UNAVAILABLE"
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """There is no space left where the database is; nothing was written."""
+
+    code = "DATABASE_FULL"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -147,13 +158,29 @@ class Database:
                     await tx.close()
 
     async def ping(self) -> None:
-        """Do nothing, in the database.
+        """Read as little as there is, in the database.
 
         Raises:
             DatabaseUnavailable: It did not answer.
         """
+        # SQLite answers what names no table without a look at its file.
+        source = "sqlite_master" if self.is_sqlite else "pg_namespace"
         async with self.read() as tx:
-            await tx.execute(sqlalchemy.text("SELECT 1"))
+            await tx.execute(sqlalchemy.text(f"SELECT 1 FROM {source} LIMIT 1"))  # noqa: S608
+
+    @property
+    def kind(self) -> str:
+        return "SQLite" if self.is_sqlite else "PostgreSQL"
+
+    async def version(self) -> str:
+        """Return the database's own version.
+
+        Raises:
+            DatabaseUnavailable: It did not answer.
+        """
+        query = "SELECT sqlite_version()" if self.is_sqlite else "SHOW server_version"
+        async with self.read() as tx:
+            return str(await tx.scalar(sqlalchemy.text(query)))
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -230,17 +257,29 @@ def _begin_sqlite(connection: sqlalchemy.Connection) -> None:
 def _translated() -> Generator[None]:
     try:
         yield
-    except IntegrityError:
+    except (CraftasticError, IntegrityError):
         raise
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
-        raise DatabaseUnavailable("The database does not answer; try again.") from error
-    except (OSError, TimeoutError) as error:
-        # asyncpg lets the errors of connecting through as they are.
-        raise DatabaseUnavailable("The database does not answer; try again.") from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
+    except Exception as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        state = str(getattr(cause, "sqlstate", None) or "")
+        if state == PG_DISK_FULL or getattr(cause, "sqlite_errorcode", None) == SQLITE_FULL:
+            raise DatabaseFull(
+                "The database's disk is full: nothing was written.",
+                details="The operator has to make space for it; try again after that.",
+            ) from error
+        if _is_outage(error, state):
             raise DatabaseUnavailable("The database does not answer; try again.") from error
         raise
+
+
+def _is_outage(error: Exception, state: str) -> bool:
+    if isinstance(error, DBAPIError):
+        if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+            return True
+    # asyncpg lets the errors of connecting through as they are.
+    elif isinstance(error, PoolTimeout | OSError | TimeoutError):
+        return True
+    return state[:2] in PG_OUTAGES
 
 
 def violated(error: IntegrityError, *names: str) -> bool:

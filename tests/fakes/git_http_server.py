@@ -39,6 +39,8 @@ class GitHttpServer:
 
     Attributes:
         requests: Method, path with query, and headers (lower-case names) of each request.
+        failing: Says the status that a request (method, path with query) is answered with instead
+            of by git; None for none.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class GitHttpServer:
         self.accepts = accepts
         self.elsewhere = dict(elsewhere or {})
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.failing: Callable[[str, str], int | None] = lambda _method, _path: None
         owner = self
 
         class Handler(_Handler):
@@ -111,10 +114,18 @@ class _Handler(BaseHTTPRequestHandler):
             if self.path.startswith(beginning):
                 self._pass_on(address, headers)
                 return
-        if not self._authorized(headers.get("authorization", "")):
+        status = self.server_of_git.failing(self.command, self.path)
+        if status is not None:
+            for _ in self._body(headers):
+                pass
+        elif not self._authorized(headers.get("authorization", "")):
+            status = 401
+        if status is not None:
             self.close_connection = True
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_response(status)
+            if status == 401:
+                self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_header("Connection", "close")
             self.send_header("Content-Length", "0")
             self.end_headers()
             return

@@ -16,9 +16,11 @@ import uvloop
 
 from craftastic.app import build_app
 from craftastic.cli.starting import data_folder, listen
+from craftastic.environments.claims import void_claims
 from craftastic.errors import CraftasticError
 from craftastic.http.connection import HttpConnection
 from craftastic.http.draining import Draining
+from craftastic.http.sockets import SocketConnection
 from craftastic.logs import configure
 from craftastic.migrations import runner
 from craftastic.settings import Settings, load_settings
@@ -34,6 +36,8 @@ EXIT_S = 9.5
 WANTED_FILES = 65536
 PING_S = 20.0
 """How often terminals' sockets are asked whether they live: less than any proxy's patience."""
+PONG_S = 20.0
+"""How long they have to answer."""
 KEEP_ALIVE_S = 130
 """Longer than proxies keep a connection that they do not use (Caddy: 120 s): who hangs up first
 may do so in the face of a request."""
@@ -52,6 +56,7 @@ def serve(host: str | None = None, port: int | None = None) -> NoReturn:
     Raises:
         CraftasticError: The address, the data folder or the database cannot be used.
     """
+    _open_standard_streams()
     settings = load_settings()
     changed = {"host": host, "port": port}
     settings = settings.model_copy(update={k: v for k, v in changed.items() if v is not None})
@@ -60,8 +65,10 @@ def serve(host: str | None = None, port: int | None = None) -> NoReturn:
     _raise_file_limit()
     os.umask(0o077)
     listening = listen(settings)
-    with data_folder(settings):
+    with data_folder(settings) as alone:
         uvloop.run(runner.upgrade(settings.sqlalchemy_url))
+        if alone:
+            uvloop.run(void_claims(settings.sqlalchemy_url))
         config = uvicorn_config(settings)
         application = config.app
         config.app = start = WatchedStart(edge := Draining(cast("Any", application)))
@@ -81,9 +88,27 @@ def _leave(code: int) -> NoReturn:
     Python would take each of its objects apart first, seconds on a busy machine, in which nobody
     serves.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a log that cannot be written is no failure
+            stream.flush()
     os._exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Put nothing in the place of a standard stream that whoever started the server has closed.
+
+    Otherwise the next file to be opened would get its number, and what is meant for the log would
+    be written to the database.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+            os.set_inheritable(number, True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 class DrainingServer(uvicorn.Server):
@@ -200,11 +225,11 @@ def uvicorn_config(settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,  # it would write the whole path, and terminals carry a token in theirs
         http=HttpConnection,
-        ws="websockets-sansio",
+        ws=SocketConnection,
         ws_max_size=2
         << 20,  # a paste of 1 MiB is longer as JSON; the route itself counts what is typed
         ws_ping_interval=PING_S,
-        ws_ping_timeout=20.0,
+        ws_ping_timeout=PONG_S,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=DRAIN_S,
         timeout_keep_alive=KEEP_ALIVE_S,

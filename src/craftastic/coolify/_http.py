@@ -13,6 +13,7 @@ import anyio
 import httpx
 
 from craftastic import __version__
+from craftastic.circuit import Circuit
 from craftastic.coolify._answers import clean, is_object, said, unreadable
 from craftastic.coolify.errors import (
     BadCoolifyUrl,
@@ -39,6 +40,9 @@ AT_ONCE = 8
 
 MAY_BE_ALLOWED = (
     "The operator of this server can allow the address with CRAFTASTIC_COOLIFY_ORIGINS."
+)
+NOT_ANSWERED = (
+    "Check Coolify's address and whether it is up; when both are right, try again in a minute."
 )
 FULL_QUEUE_WAIT_S = 60.0
 MAX_WAIT_S = 3600.0
@@ -80,6 +84,7 @@ class Line:
     base: str
     token: str = field(repr=False)
     turns: Turns
+    circuit: Circuit
     call_s: float = CALL_S
 
     async def ask(
@@ -117,6 +122,11 @@ class Line:
         content: object,
         max_bytes: int,
     ) -> Received:
+        host = urlsplit(self.base).netloc
+        if self.circuit.is_open():
+            raise CoolifyUnavailable(
+                f"Coolify does not answer: {host} did not a moment ago.", details=NOT_ANSWERED
+            )
         try:
             request = self.http.build_request(
                 method,
@@ -134,10 +144,10 @@ class Line:
                         await response.aclose()
         # What is wrong inside of TLS comes as it is, an OSError, through every layer above it.
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as error:
+            self.circuit.unanswered()
             raise CoolifyUnavailable(
-                f"Coolify does not answer: {_why(urlsplit(self.base).netloc, error)}.",
-                details="Check Coolify's address and whether it is up; when both are right, try "
-                "again in a minute.",
+                f"Coolify does not answer: {_why(host, error)}.",
+                details=NOT_ANSWERED,
                 reason=type(error).__name__,
             ) from error
         except CoolifyUnavailable:
@@ -151,6 +161,7 @@ class Line:
             ) from error
         except Unavailable as error:
             raise CoolifyUnavailable(error.message, details=error.details) from error
+        self.circuit.answered()
         return Received(response.status_code, response.headers, self._without_token(body))
 
     def _without_token(self, body: bytes) -> bytes:

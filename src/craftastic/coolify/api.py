@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
+from craftastic.circuit import Circuit
 from craftastic.coolify._answers import (
     Abilities,
     Application,
@@ -87,6 +88,7 @@ MAX_LOG_LINES = 1000
 LOOKED_AT = 3
 """How many applications are looked at for a run whose log shows what the token may read."""
 
+MAX_CIRCUITS = 256
 READ_TRY_S = 10.0
 NEEDS_NEWER = "Going back to an earlier image by the API needs Coolify 4.2 or newer."
 
@@ -327,6 +329,7 @@ class CoolifyHttp:
     ) -> None:
         self._clients = {False: for_users, True: for_operator}
         self._turns = AllTurns()
+        self._circuits: dict[str, Circuit] = {}
         self._call_s = call_s
 
     def api(self, base: str, token: str, *, trusted: bool, asker: str | None = None) -> Coolify:
@@ -347,7 +350,16 @@ class CoolifyHttp:
         if not token or not all("!" <= character <= "~" for character in token):
             raise CoolifyTokenRejected
         turns = self._turns.of(checked if asker is None else asker)
-        return Coolify(Line(self._clients[trusted], checked, token, turns, self._call_s))
+        http, circuit = self._clients[trusted], self._circuit(checked)
+        return Coolify(Line(http, checked, token, turns, circuit, self._call_s))
+
+    def _circuit(self, base: str) -> Circuit:
+        """Return what is known of whether a Coolify answers; of those that were asked lately."""
+        circuit = self._circuits.pop(base, None) or Circuit()
+        self._circuits[base] = circuit
+        if len(self._circuits) > MAX_CIRCUITS:
+            del self._circuits[next(iter(self._circuits))]
+        return circuit
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import json
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -14,6 +14,7 @@ import anyio
 import httpx
 
 from craftastic import __version__
+from craftastic.circuit import Circuit
 from craftastic.clock import Clock
 from craftastic.errors import Forbidden, InvalidInput, NotConfigured, RateLimited, Unavailable
 from craftastic.github._api_answers import (
@@ -130,6 +131,7 @@ class GitHubClient:
     http: httpx.AsyncClient
     settings: Settings
     clock: Clock
+    circuit: Circuit = field(default_factory=Circuit)
 
     @property
     def client_id(self) -> str:
@@ -264,6 +266,10 @@ class GitHubClient:
         return await self._send(request, max_bytes, timeout_s)
 
     async def _send(self, request: httpx.Request, max_bytes: int, timeout_s: float) -> _Received:
+        if self.circuit.is_open():
+            raise GitHubUnavailable(
+                "GitHub does not answer; try again.", reason="nor did it lately"
+            )
         try:
             with anyio.fail_after(timeout_s):
                 response = await self.http.send(request, stream=True)
@@ -272,9 +278,11 @@ class GitHubClient:
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, httpx.StreamError, TimeoutError) as error:
+            self.circuit.unanswered()
             raise GitHubUnavailable(
                 "GitHub does not answer; try again.", reason=type(error).__name__
             ) from error
+        self.circuit.answered()
         return _Received(response.status_code, response.headers, body)
 
     def _check(self, received: _Received) -> None:

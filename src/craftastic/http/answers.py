@@ -15,6 +15,7 @@ from craftastic.errors import (
     NotConfigured,
     NotFound,
     RateLimited,
+    StorageFull,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -40,6 +41,7 @@ ANSWERS: dict[type[CraftasticError], Answer] = {
     RateLimited: Answer(429, 1013, 6),
     NotConfigured: Answer(501, 1011, 7),
     Unavailable: Answer(503, 1013, 7),
+    StorageFull: Answer(507, 1013, 5),
     InternalError: Answer(500, 1011, 1),
 }
 

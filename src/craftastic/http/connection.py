@@ -1,4 +1,4 @@
-"""What is settled before a request exists: broken HTTP, endless headers, clients that say nothing.
+"""What is settled before a request exists: broken HTTP, endless heads, silent or too many clients.
 
 Everything after that is an ASGI application's, and answers in `errors.py`'s forms; the answers
 here are made by hand to look the same.
@@ -6,6 +6,7 @@ here are made by hand to look the same.
 
 import asyncio
 import json
+import resource
 from http import HTTPStatus
 from typing import ClassVar, cast
 from uuid import uuid4
@@ -20,6 +21,16 @@ HEAD_TIMEOUT_S = 30.0
 REST_TIMEOUT_S = 30.0
 """How long the rest of a body may come when its request is answered already."""
 
+HURRIED_S = 2.0
+"""How long a connection that is one too many has to say what it wants, and be told so."""
+RESERVE = 256
+RESERVED_PART = 4
+"""Of the process's file descriptors a quarter, and no more than `RESERVE`, is for what the accepted
+connections need: the database, sandboxes, upstreams."""
+MOST_TAKEN = 0.5
+"""Of the reserve, by connections that are one too many and wait to be told so."""
+RETRY_AFTER_S = 2
+
 ABORT = "craftastic.abort"
 """In a request's scope: cuts its connection, with what the client has not taken yet."""
 
@@ -29,6 +40,10 @@ REFUSALS = {
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
         "HEADERS_TOO_LARGE",
         "The request's address and headers are too large",
+    ),
+    HTTPStatus.SERVICE_UNAVAILABLE: (
+        "TOO_MANY_CONNECTIONS",
+        "The server has too many connections; try again in a moment",
     ),
 }
 
@@ -43,12 +58,19 @@ class HttpConnection(HttpToolsProtocol):
     rest_timeout_s: ClassVar[float] = REST_TIMEOUT_S
     rest_timer: asyncio.TimerHandle | None = None
     """Runs while the rest of a body comes whose request is answered."""
+    is_one_too_many = False
+    """Whether it took a file descriptor that is kept for what others need."""
     in_body = False
     """The rest of a request's body comes, perhaps after its answer: it was too large, say."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] - as uvicorn has it
         super().connection_made(transport)
-        self._expect_head()
+        taken = _taken_of_reserve(transport)
+        self.is_one_too_many = taken > 0
+        if taken > MOST_TAKEN:
+            transport.abort()  # those that are told why would take all of it
+        else:
+            self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._have_head()
@@ -56,6 +78,9 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self.is_one_too_many:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
+            return
         if self.head_timer is None and not self.in_body and not self._is_answering():
             self._expect_head()
         if self.head_timer is not None:
@@ -91,7 +116,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         self._have_head()
-        self.head_timer = self.loop.call_later(self.head_timeout_s, self._give_up)
+        timeout_s = HURRIED_S if self.is_one_too_many else self.head_timeout_s
+        self.head_timer = self.loop.call_later(timeout_s, self._give_up)
 
     def _have_head(self) -> None:
         if self.head_timer is not None:
@@ -124,6 +150,17 @@ class HttpConnection(HttpToolsProtocol):
         self.transport.close()
 
 
+def _taken_of_reserve(transport: asyncio.Transport) -> float:
+    """Return which part of the reserve is taken with this connection; 0 while none is."""
+    # The kernel gives the lowest number that is free: it tells how many are taken.
+    connection = transport.get_extra_info("socket")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if connection is None or soft == resource.RLIM_INFINITY:
+        return 0.0
+    reserve = max(1, min(RESERVE, soft // RESERVED_PART))
+    return max(0.0, (connection.fileno() + 1 - (soft - reserve)) / reserve)
+
+
 def _answer(status: HTTPStatus) -> bytes:
     code, message = REFUSALS[status]
     request_id = str(uuid4())
@@ -144,6 +181,8 @@ def _answer(status: HTTPStatus) -> bytes:
         "Content-Length": str(len(body)),
         "Connection": "close",
     }
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
     lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -43,6 +43,15 @@ class BrokenJson(InvalidInput):
     code = "BROKEN_JSON"
 
 
+class OutOfFiles(Unavailable):
+    """The server has no file descriptor left; those of others are given back after a while."""
+
+    code = "OUT_OF_FILES"
+
+    def __init__(self) -> None:
+        super().__init__("The server has too much open at once; try again in a moment.")
+
+
 class EmptyJsonBody(InvalidInput):
     """The request says that it carries JSON, and carries nothing."""
 

@@ -1,5 +1,6 @@
 """What happens around every request, as plain ASGI: no task, no copy of a body, no buffering."""
 
+import errno
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from craftastic.http.client import TrustedProxies
 from craftastic.http.errors import (
     EMPTY_JSON,
     REQUEST_ID,
+    OutOfFiles,
     internal_error,
     respond,
     respond_framework,
@@ -187,6 +189,8 @@ class _Exchange:
 
     async def _fail(self, error: Exception) -> None:
         known = _only_leaf(error)
+        if isinstance(known, OSError) and known.errno in {errno.EMFILE, errno.ENFILE}:
+            known = OutOfFiles()
         if isinstance(known, HTTPException) and self.is_http and self.status == 0:
             await respond_framework(self.scope, known)(self.scope, _nothing, self._send)
             return
