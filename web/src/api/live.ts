@@ -9,7 +9,8 @@ export function staleKeys(event: ServerEvent): QueryKey[] {
   const [subject] = type.split('.');
   switch (subject) {
     case 'environment':
-      return [['environments'], ['environment', id]];
+      // What is said of its disk use goes by whether it runs.
+      return [['environments'], ['environment', id], ['disk', id]];
     case 'session':
       return [
         ['environments'],

@@ -60,6 +60,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show Health
+         * @description Tell how the server is, with remedies, for administrators; kept for 5 seconds.
+         */
+        get: operations["show_health_api_admin_health_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/invitations": {
         parameters: {
             query?: never;
@@ -911,7 +931,7 @@ export interface paths {
         put?: never;
         /**
          * Clean Sessions
-         * @description Run the reconciler now, and count the caller's sessions.
+         * @description Run the reconciler now, and count the caller's sessions; an administrator's are all.
          */
         post: operations["clean_sessions_api_cleanup_sessions_post"];
         delete?: never;
@@ -1344,6 +1364,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/disk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Disk Overview
+         * @description Tell how full the server's disk is, and who uses how much of it.
+         */
+        get: operations["get_disk_overview_api_disk_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/environments": {
         parameters: {
             query?: never;
@@ -1430,6 +1470,86 @@ export interface paths {
          * @description Change an environment's name, its idle policy, or what may be pushed from it.
          */
         patch: operations["update_environment_api_environments__environment_id__patch"];
+        trace?: never;
+    };
+    "/api/environments/{environment_id}/disk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Disk Use
+         * @description Tell what an environment uses of the disk, as it was when it was last looked at.
+         */
+        get: operations["get_disk_use_api_environments__environment_id__disk_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/environments/{environment_id}/disk/measure": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Measure Disk Use
+         * @description Look now what an environment uses; it has to be running.
+         */
+        post: operations["measure_disk_use_api_environments__environment_id__disk_measure_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/environments/{environment_id}/disk/reclaim": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reclaim Disk
+         * @description Free disk space without losing work: caches, what tools make again, saved worktrees.
+         */
+        post: operations["reclaim_disk_api_environments__environment_id__disk_reclaim_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/environments/{environment_id}/repair": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Repair Environment
+         * @description Look the repository through; a damaged one is cloned anew, and kept beside it.
+         */
+        post: operations["repair_environment_api_environments__environment_id__repair_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/environments/{environment_id}/retry": {
@@ -2055,6 +2175,26 @@ export interface paths {
          * @description Take a prompt out of the queue.
          */
         delete: operations["take_back_prompt_api_sessions__session_id__prompts__prompt_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/sessions/{session_id}/repair": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Repair Session
+         * @description Make the session's worktree whole again, with the files that are in it.
+         */
+        post: operations["repair_session_api_sessions__session_id__repair_post"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -2899,6 +3039,13 @@ export interface components {
             /** Type */
             type: string;
         };
+        /** DatabaseHealthView */
+        DatabaseHealthView: {
+            /** Kind */
+            kind: string;
+            /** Version */
+            version: string;
+        };
         /**
          * Decision
          * @description `message` is what the agent is told when it is denied.
@@ -3068,6 +3215,64 @@ export interface components {
             uncommitted: boolean;
             /** Unpushed */
             unpushed: number;
+        };
+        /**
+         * DiskOverview
+         * @description The file system of the data folder, and everybody's environments, the largest first.
+         */
+        DiskOverview: {
+            /** Environments */
+            environments: components["schemas"]["ListedDisk"][];
+            /** Floorbytes */
+            floorBytes: number;
+            /** Freebytes */
+            freeBytes: number | null;
+            /** Totalbytes */
+            totalBytes: number | null;
+        };
+        /**
+         * DiskView
+         * @description What an environment uses; `reason` says why the figures are not fresh, or not whole.
+         */
+        DiskView: {
+            /** Cachebytes */
+            cacheBytes: number;
+            /** Complete */
+            complete: boolean;
+            /**
+             * Environmentid
+             * Format: uuid
+             */
+            environmentId: string;
+            /** Homebytes */
+            homeBytes: number;
+            /** Measuredat */
+            measuredAt: string | null;
+            /** Measuring */
+            measuring: boolean;
+            /** Nearquota */
+            nearQuota: boolean;
+            /** Otherbytes */
+            otherBytes: number;
+            /** Overquota */
+            overQuota: boolean;
+            /** Quotabytes */
+            quotaBytes: number | null;
+            /** Reason */
+            reason: string | null;
+            /** Repositorybytes */
+            repositoryBytes: number;
+            /** Sessions */
+            sessions: components["schemas"]["SessionDiskView"][];
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "measured" | "never";
+            /** Tiers */
+            tiers: components["schemas"]["TierView"][];
+            /** Totalbytes */
+            totalBytes: number;
         };
         /** Done */
         Done: {
@@ -3249,6 +3454,20 @@ export interface components {
             /** Upstream */
             upstream?: string | null;
         };
+        /**
+         * FindingView
+         * @description One thing a check looked at; `ok` is null where it works, but not in all cases.
+         */
+        FindingView: {
+            /** Message */
+            message: string;
+            /** Name */
+            name: string;
+            /** Ok */
+            ok: boolean | null;
+            /** Remedy */
+            remedy: string | null;
+        };
         /** FlowAnswer */
         FlowAnswer: {
             data: components["schemas"]["FlowView"];
@@ -3356,6 +3575,20 @@ export interface components {
             /** Seq */
             seq: number;
         };
+        /** HealthView */
+        HealthView: {
+            database: components["schemas"]["DatabaseHealthView"];
+            isolation: components["schemas"]["IsolationHealthView"];
+            /** Lookedat */
+            lookedAt: string;
+            /** Reconcilers */
+            reconcilers: components["schemas"]["RepeatedStepView"][];
+            /** Runtimes */
+            runtimes: components["schemas"]["RuntimeHealthView"][];
+            state: components["schemas"]["State"];
+            /** Version */
+            version: string;
+        };
         /**
          * HookAddress
          * @description Where Coolify is to send its messages; shown this once.
@@ -3454,27 +3687,39 @@ export interface components {
              */
             id: string;
         };
+        /** IsolationHealthView */
+        IsolationHealthView: {
+            /** More */
+            more: number;
+            /** Unverified */
+            unverified: components["schemas"]["UnverifiedView"][];
+            /** Verified */
+            verified: number;
+            /** Waiting */
+            waiting: number;
+        };
+        /**
+         * ItemView
+         * @description Something that can be removed, or was; `sessionId` where it is of a session's worktree.
+         */
+        ItemView: {
+            /** Bytes */
+            bytes: number;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "cache" | "git" | "ignored" | "worktree";
+            /** Path */
+            path: string;
+            /** Sessionid */
+            sessionId: string | null;
+        };
         /**
          * JobStatus
          * @enum {string}
          */
         JobStatus: "none" | "running" | "succeeded" | "failed" | "interrupted";
-        /**
-         * KeptView
-         * @description Work that was only in the deleted session, and where it is in the environment now.
-         */
-        KeptView: {
-            /** Commit */
-            commit?: string | null;
-            /** Path */
-            path?: string | null;
-            /** Ref */
-            ref?: string | null;
-            /** Uncommitted */
-            uncommitted: boolean;
-            /** Unpushed */
-            unpushed: number;
-        };
         /**
          * Kind
          * @enum {string}
@@ -3486,6 +3731,26 @@ export interface components {
             expiresAt: string;
             /** Url */
             url: string;
+        };
+        /** ListedDisk */
+        ListedDisk: {
+            /**
+             * Environmentid
+             * Format: uuid
+             */
+            environmentId: string;
+            /** Measuredat */
+            measuredAt: string | null;
+            /** Name */
+            name: string;
+            /** Overquota */
+            overQuota: boolean;
+            /** Owner */
+            owner: string | null;
+            /** Quotabytes */
+            quotaBytes: number | null;
+            /** Totalbytes */
+            totalBytes: number;
         };
         /** ListedEnvironment */
         ListedEnvironment: {
@@ -4090,6 +4355,27 @@ export interface components {
              */
             received: true;
         };
+        /**
+         * ReclaimAnswer
+         * @description What was freed, what stayed, and what is used now.
+         */
+        ReclaimAnswer: {
+            /** Freedbytes */
+            freedBytes: number;
+            /** Kept */
+            kept: components["schemas"]["craftastic__disk__endpoints__KeptView"][];
+            /** Removed */
+            removed: components["schemas"]["ItemView"][];
+            use: components["schemas"]["DiskView"];
+        };
+        /**
+         * ReclaimWish
+         * @description `tier` 1 to 3; each does what those before it do.
+         */
+        ReclaimWish: {
+            /** Tier */
+            tier: number;
+        };
         /** ReconcilerList */
         ReconcilerList: {
             /** Reconcilers */
@@ -4158,6 +4444,34 @@ export interface components {
              * @constant
              */
             success: true;
+        };
+        /**
+         * RepairAnswer
+         * @description What a repair did; nothing where nothing was wrong.
+         *
+         *     `kept` are folders inside of the sandbox: damaged repositories that were set aside. With
+         *     `pending` it goes on, and the same request waits for it.
+         */
+        RepairAnswer: {
+            /** Done */
+            done: string[];
+            /** Kept */
+            kept: string[];
+            /** Pending */
+            pending: boolean;
+        };
+        /** RepeatedStepView */
+        RepeatedStepView: {
+            /** Failures */
+            failures: number;
+            /** Lastat */
+            lastAt: string | null;
+            /** Lasterror */
+            lastError: string | null;
+            /** Name */
+            name: string;
+            /** Rounds */
+            rounds: number;
         };
         /** RepositoriesAnswer */
         RepositoriesAnswer: {
@@ -4289,11 +4603,47 @@ export interface components {
             /** Waitsfor */
             waitsFor?: string | null;
         };
+        /** RuntimeHealthView */
+        RuntimeHealthView: {
+            /** Findings */
+            findings: components["schemas"]["FindingView"][];
+            /** Isdefault */
+            isDefault: boolean;
+            /** Name */
+            name: string;
+            /** Reason */
+            reason: string | null;
+        };
         /** SessionChanges */
         SessionChanges: {
             /** Name */
             name?: string | null;
             status?: components["schemas"]["SessionStatus"] | null;
+        };
+        /**
+         * SessionDiskView
+         * @description A worktree; `saved` is whether all in it is committed and pushed, null for not known.
+         */
+        SessionDiskView: {
+            /** Branch */
+            branch: string | null;
+            /** Bytes */
+            bytes: number;
+            /** Name */
+            name: string | null;
+            /** Path */
+            path: string;
+            /** Regenerablebytes */
+            regenerableBytes: number;
+            /** Saved */
+            saved: boolean | null;
+            /** Sessionid */
+            sessionId: string | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "living" | "ended" | "none";
         };
         /** SessionLineView */
         SessionLineView: {
@@ -4336,6 +4686,14 @@ export interface components {
         SessionList: {
             /** Sessions */
             sessions: components["schemas"]["SessionView"][];
+        };
+        /**
+         * SessionRepairAnswer
+         * @description What a repair did; nothing where nothing was wrong.
+         */
+        SessionRepairAnswer: {
+            /** Done */
+            done: string[];
         };
         /**
          * SessionStatus
@@ -4502,6 +4860,12 @@ export interface components {
             /** Pullrequest */
             pullRequest?: number | null;
         };
+        /**
+         * State
+         * @description What a person has to know first.
+         * @enum {string}
+         */
+        State: "ok" | "warning" | "failed";
         /** Stats */
         Stats: {
             /** Active */
@@ -4609,6 +4973,18 @@ export interface components {
             /** Ticket */
             ticket: string;
         };
+        /**
+         * TierView
+         * @description What one tier would free by itself; `items` are the largest ones.
+         */
+        TierView: {
+            /** Bytes */
+            bytes: number;
+            /** Items */
+            items: components["schemas"]["ItemView"][];
+            /** Tier */
+            tier: number;
+        };
         /** TokensAnswer */
         TokensAnswer: {
             data: components["schemas"]["TokensData"];
@@ -4626,6 +5002,20 @@ export interface components {
             /** Refreshtoken */
             refreshToken: string;
             user: components["schemas"]["UserView"];
+        };
+        /** UnverifiedView */
+        UnverifiedView: {
+            /**
+             * Environmentid
+             * Format: uuid
+             */
+            environmentId: string;
+            /** Name */
+            name: string;
+            /** Open */
+            open: string[];
+            /** Unchecked */
+            unchecked: string[];
         };
         /** UsageView */
         UsageView: {
@@ -4722,6 +5112,16 @@ export interface components {
              * @constant
              */
             message: "Agent deleted successfully";
+        };
+        /**
+         * KeptView
+         * @description Something that was not removed, and why.
+         */
+        craftastic__disk__endpoints__KeptView: {
+            /** Path */
+            path: string;
+            /** Why */
+            why: string;
         };
         /**
          * DeletedAnswer
@@ -4845,7 +5245,7 @@ export interface components {
         };
         /** DeletedAnswer */
         craftastic__sessions__endpoints__DeletedAnswer: {
-            kept?: components["schemas"]["KeptView"] | null;
+            kept?: components["schemas"]["craftastic__sessions__endpoints__KeptView"] | null;
             /**
              * Message
              * @default Session deleted successfully
@@ -4860,6 +5260,22 @@ export interface components {
              */
             success: true;
             teardown?: components["schemas"]["TeardownView"] | null;
+        };
+        /**
+         * KeptView
+         * @description Work that was only in the deleted session, and where it is in the environment now.
+         */
+        craftastic__sessions__endpoints__KeptView: {
+            /** Commit */
+            commit?: string | null;
+            /** Path */
+            path?: string | null;
+            /** Ref */
+            ref?: string | null;
+            /** Uncommitted */
+            uncommitted: boolean;
+            /** Unpushed */
+            unpushed: number;
         };
         /** StatusAnswer */
         craftastic__sessions__endpoints__StatusAnswer: {
@@ -4969,6 +5385,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["VerificationView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    show_health_api_admin_health_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthView"];
                 };
             };
             /** @description An error */
@@ -7259,6 +7704,35 @@ export interface operations {
             };
         };
     };
+    get_disk_overview_api_disk_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DiskOverview"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     create_environment_api_environments_post: {
         parameters: {
             query?: never;
@@ -7442,6 +7916,134 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["EnvironmentView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    get_disk_use_api_environments__environment_id__disk_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                environment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DiskView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    measure_disk_use_api_environments__environment_id__disk_measure_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                environment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DiskView"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    reclaim_disk_api_environments__environment_id__disk_reclaim_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                environment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReclaimWish"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReclaimAnswer"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    repair_environment_api_environments__environment_id__repair_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                environment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RepairAnswer"];
                 };
             };
             /** @description An error */
@@ -8664,6 +9266,37 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TakenBack"];
+                };
+            };
+            /** @description An error */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    repair_session_api_sessions__session_id__repair_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionRepairAnswer"];
                 };
             };
             /** @description An error */

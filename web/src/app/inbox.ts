@@ -2,6 +2,7 @@ import type { Approval, Prompt } from '@/api/agents';
 import type { ListedEnvironment, SessionLine } from '@/api/types';
 import type { StatusKind } from '@/ui/status';
 import { environmentStatus } from './status';
+import { whyOf } from './why';
 
 /** Something that waits for the person. */
 export type Attention = {
@@ -158,11 +159,11 @@ function ofEnvironment(one: ListedEnvironment): Attention[] {
       what: 'environment',
       title: one.name,
       why: word,
-      details: (one.status === 'error' ? one.reason : one.cloneReason) ?? undefined,
+      details: whyOf(one)?.reason,
       kind,
       to: `/e/${one.id}`,
       environmentId: one.id,
-      since: '',
+      since: one.statusSince,
     },
   ];
 }

@@ -60,6 +60,8 @@ export const routes: RouteObject[] = [
           screen('/settings/users', () => import('@/screens/admin/users')),
           screen('/settings/invitations', () => import('@/screens/admin/invitations')),
           screen('/settings/audit', () => import('@/screens/admin/audit')),
+          screen('/settings/disk', () => import('@/screens/admin/disk')),
+          screen('/settings/health', () => import('@/screens/health')),
           screen('/settings/*', () => import('@/screens/settings')),
           { path: '*', Component: NotFound },
         ],

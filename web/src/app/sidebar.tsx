@@ -36,6 +36,7 @@ import { Logo } from './logo';
 import { useUnseen } from './seen';
 import { environmentStatus, sessionStatus } from './status';
 import { isStrings, useStored } from './stored';
+import { whyOf } from './why';
 
 const ROW =
   'flex h-8 min-w-0 items-center gap-2 rounded-md px-2 text-sm text-fg-2 hover:bg-hover hover:text-fg aria-[current=page]:bg-active aria-[current=page]:font-medium aria-[current=page]:text-fg pointer-coarse:h-11';
@@ -300,7 +301,11 @@ function EnvironmentNode({
           >
             <ChevronRight aria-hidden className={cn('size-3.5 transition-transform', open && 'rotate-90')} />
           </button>
-          <NavLink to={`/e/${environment.id}`} className={cn(ROW, 'flex-1 pr-8 pl-7')}>
+          <NavLink
+            to={`/e/${environment.id}`}
+            title={whyOf(environment)?.reason}
+            className={cn(ROW, 'flex-1 pr-8 pl-7')}
+          >
             <StatusDot kind={kind} label={word} />
             <span className="min-w-0 flex-1 truncate">{environment.name}</span>
           </NavLink>

@@ -3,10 +3,18 @@ import type { ListedEnvironment, SessionLine } from '@/api/types';
 import type { StatusKind } from '@/ui/status';
 
 export type Shown = { kind: StatusKind; word: string };
-type EnvironmentState = Pick<ListedEnvironment, 'status' | 'cloneStatus'>;
+type EnvironmentState = Pick<ListedEnvironment, 'status' | 'cloneStatus'> &
+  Partial<Pick<ListedEnvironment, 'desired'>>;
+
+/** Whether an environment that still runs is on its way to being stopped. Pure. */
+export function isStopping({ status, desired }: Pick<EnvironmentState, 'status' | 'desired'>): boolean {
+  return status === 'running' && desired === 'stopped';
+}
 
 /** How an environment's state is shown. Pure. */
-export function environmentStatus({ status, cloneStatus }: EnvironmentState): Shown {
+export function environmentStatus(environment: EnvironmentState): Shown {
+  const { status, cloneStatus } = environment;
+  if (isStopping(environment)) return { kind: 'working', word: 'Stopping' };
   switch (status) {
     case 'starting':
       return { kind: 'working', word: 'Starting' };
@@ -16,6 +24,7 @@ export function environmentStatus({ status, cloneStatus }: EnvironmentState): Sh
       return { kind: 'failed', word: 'Failed' };
     case 'running':
       if (cloneStatus === 'failed') return { kind: 'failed', word: 'Clone failed' };
+      if (cloneStatus === 'repairing') return { kind: 'working', word: 'Repairing' };
       if (cloneStatus === 'pending' || cloneStatus === 'cloning') return { kind: 'working', word: 'Cloning' };
       return { kind: 'ready', word: 'Running' };
     default:

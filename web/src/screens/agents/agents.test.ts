@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { answeredBefore, type AgentType, type CredentialKind } from '@/api/agents';
 import { ApiError } from '@/api/errors';
+import { formatBytes } from '@/app/bytes';
 import { lateWord } from '../inbox/answers';
 import { busy, EscapeTwice, limitFrom, promptsShown, receiptWord, waits } from '../workspace/agent-words';
-import { formatBytes } from './bytes';
 import { wishOf } from './create';
 import { baseUrlProblem, credentialProblem, enters, isInstallable, kindOf, MAX_FILE } from './words';
 

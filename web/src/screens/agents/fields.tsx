@@ -1,12 +1,12 @@
 import { FileKey2, LockKeyhole, TriangleAlert, Upload } from 'lucide-react';
 import { useRef, useState, type DragEvent } from 'react';
 import type { AgentType, CredentialKind } from '@/api/agents';
+import { formatBytes } from '@/app/bytes';
 import { Button } from '@/ui/button';
 import { cn } from '@/ui/cn';
 import { Field, type FieldControl } from '@/ui/field';
 import { Input, PasswordInput, Textarea } from '@/ui/input';
 import { Notice } from '@/ui/notice';
-import { formatBytes } from './bytes';
 import { enters, isInstallable, MAX_FILE } from './words';
 
 /** Says before anything is given what of it enters the sandbox. */

@@ -1,5 +1,5 @@
 import type { Agent, AgentType, CredentialKind } from '@/api/agents';
-import { formatBytes } from './bytes';
+import { formatBytes } from '@/app/bytes';
 
 /** A login file is small; more than this is another file. In bytes. */
 export const MAX_FILE = 256 << 10;

@@ -7,7 +7,7 @@ import type { Environment } from '@/api/types';
 import { useCommands } from '@/app/commands';
 import { CommandKeys } from '@/app/keys/shown';
 import { Page } from '@/app/page';
-import { environmentStatus } from '@/app/status';
+import { environmentStatus, isStopping } from '@/app/status';
 import { Button, IconButton } from '@/ui/button';
 import { EmptyState } from '@/ui/empty';
 import { ErrorState } from '@/ui/error-state';
@@ -16,6 +16,7 @@ import { SkeletonRows } from '@/ui/skeleton';
 import { TabPanel, Tabs, type Tab } from '@/ui/tabs';
 import { toast } from '@/ui/toast';
 import { DeployPanel } from '../deployments/panel';
+import { OverQuota } from '../disk/over-quota';
 import { DeleteEnvironment } from '../environments/delete';
 import { isReady } from '../environments/steps';
 import { BranchesTab } from './branches-tab';
@@ -29,6 +30,8 @@ import { StopEnvironment } from './stop';
 import { UnsavedWork } from './unsaved';
 
 const CreateSession = lazy(async () => ({ default: (await import('./create-session')).CreateSession }));
+
+const DiskTab = lazy(async () => ({ default: (await import('../disk/tab')).DiskTab }));
 
 const CRUMBS = [{ label: 'Environments', to: '/envs' }];
 
@@ -71,7 +74,7 @@ function NoSuchEnvironment() {
   );
 }
 
-const TABS = ['sessions', 'branches', 'pushes', 'deployments', 'settings'] as const;
+const TABS = ['sessions', 'branches', 'pushes', 'deployments', 'disk', 'settings'] as const;
 const OF_A_REPOSITORY: readonly TabName[] = ['branches', 'pushes'];
 type TabName = (typeof TABS)[number];
 
@@ -99,7 +102,7 @@ function EnvironmentScreen({ environment }: { environment: Environment }) {
   const create = useNewSession();
   const navigate = useNavigate();
   const sessions = useSessions(environment.id);
-  const ready = environment.status === 'running' && isReady(environment);
+  const ready = environment.status === 'running' && isReady(environment) && !isStopping(environment);
   // Making a session wakes a stopped sandbox.
   const creatable = ready || environment.status === 'stopped';
   const living = sessions.data?.filter((one) => one.status !== 'dead').length;
@@ -123,6 +126,7 @@ function EnvironmentScreen({ environment }: { environment: Environment }) {
         ]
       : []),
     { value: 'deployments', label: 'Deployments' },
+    { value: 'disk', label: 'Disk' },
     { value: 'settings', label: 'Settings' },
   ];
   return (
@@ -149,6 +153,8 @@ function EnvironmentScreen({ environment }: { environment: Environment }) {
     >
       <Overview environment={environment} />
       <Starting environment={environment} />
+      {/* The tab itself says it with its figures. */}
+      {tab !== 'disk' && <OverQuota environmentId={environment.id} onFree={() => setTab('disk')} />}
       <KeptNotices environmentId={environment.id} />
       <Tabs value={tab} onChange={setTab} tabs={tabs} label="Parts of the environment">
         <TabPanel value="sessions">
@@ -167,6 +173,11 @@ function EnvironmentScreen({ environment }: { environment: Environment }) {
               worktree=""
             />
           </div>
+        </TabPanel>
+        <TabPanel value="disk">
+          <Suspense fallback={<SkeletonRows rows={4} label="Reading the disk use" />}>
+            <DiskTab environment={environment} />
+          </Suspense>
         </TabPanel>
         <TabPanel value="settings">
           <SettingsTab environment={environment} ready={ready} />
@@ -196,7 +207,7 @@ function MoreMenu({ environment, ready }: { environment: Environment; ready: boo
     ...(kind === 'failed' || kind === 'idle'
       ? [
           {
-            label: kind === 'failed' ? 'Retry' : 'Start',
+            label: kind === 'failed' ? 'Try again' : 'Start',
             icon: RotateCw,
             onSelect: () =>
               retry.mutate(environment.id, {
@@ -206,7 +217,7 @@ function MoreMenu({ environment, ready }: { environment: Environment; ready: boo
           { kind: 'separator' as const },
         ]
       : []),
-    ...(environment.status === 'running'
+    ...(environment.status === 'running' && !isStopping(environment)
       ? [
           { label: 'Stop…', icon: CircleStop, onSelect: () => setStopping(true) },
           { kind: 'separator' as const },

@@ -1,19 +1,20 @@
-import { Box, ExternalLink, GitBranch, Play, ShieldAlert, ShieldCheck } from 'lucide-react';
+import { Box, ExternalLink, GitBranch, ShieldAlert, ShieldCheck } from 'lucide-react';
 import type { ReactNode } from 'react';
 import { useRetryEnvironment } from '@/api/queries';
 import type { Environment } from '@/api/types';
-import { environmentStatus } from '@/app/status';
+import { environmentStatus, isStopping } from '@/app/status';
+import { whyOf } from '@/app/why';
 import { webAddress } from '@/terminal/text';
 import { Badge } from '@/ui/badge';
-import { Button } from '@/ui/button';
 import { ErrorNote } from '@/ui/error-state';
 import { Card } from '@/ui/list';
+import { Notice } from '@/ui/notice';
 import { Status } from '@/ui/status';
 import { Ago } from '@/ui/time';
 import { Tooltip } from '@/ui/tooltip';
 import { repositoryLabel } from '../environments/naming';
 import { StartProgress } from '../environments/progress';
-import { isReady } from '../environments/steps';
+import { WayOn } from './why';
 import { isolationShown } from './words';
 
 /** What an environment is, in a line. */
@@ -81,25 +82,39 @@ function Repository({ url }: { url: string | null | undefined }) {
   );
 }
 
+/** That something in its sandbox was killed for its memory, where that was; everything else goes on. */
+function Killed({ environment }: { environment: Environment }) {
+  if (environment.reasonCode !== 'OUT_OF_MEMORY') return null;
+  return (
+    <Notice kind="warn" className="mb-6">
+      {environment.reason}
+    </Notice>
+  );
+}
+
 /** What keeps an environment from taking sessions, and the way on; nothing where it is ready. */
 export function Starting({ environment }: { environment: Environment }) {
   const retry = useRetryEnvironment();
-  if (isReady(environment)) return null;
-  const start = () => retry.mutate(environment.id);
-  if (environment.status === 'stopped') {
+  const why = whyOf(environment);
+  const stopping = isStopping(environment);
+  if (why === undefined) return <Killed environment={environment} />;
+  if (environment.status === 'stopped' || stopping) {
     return (
       <Card className="mb-6 flex flex-wrap items-center gap-3 p-4">
         <div className="min-w-0 flex-1 basis-64">
-          <p className="font-medium">The sandbox is stopped</p>
-          <p className="text-sm text-fg-2">
-            {environment.reason ??
-              'Files and sessions are kept. It starts in a moment, also by opening a terminal.'}
+          <p className="font-medium">
+            {stopping ? 'The sandbox is being stopped' : 'The sandbox is stopped'}
+            {why.since !== undefined && !stopping && (
+              <span className="font-normal text-fg-3">
+                {' '}
+                since <Ago at={why.since} />
+              </span>
+            )}
           </p>
+          <p className="text-sm wrap-anywhere text-fg-2">{why.reason}</p>
+          {why.wayOn !== undefined && <p className="text-sm text-fg-2">{why.wayOn}</p>}
         </div>
-        <Button variant="primary" icon={Play} busy={retry.isPending} onClick={start}>
-          Start
-        </Button>
-        {retry.isError && <ErrorNote error={retry.error} className="w-full" />}
+        <WayOn environment={environment} variant="primary" size="md" />
       </Card>
     );
   }
@@ -109,8 +124,19 @@ export function Starting({ environment }: { environment: Environment }) {
         environment={environment}
         withRepository={Boolean(environment.repositoryUrl)}
         retrying={retry.isPending}
-        onRetry={start}
+        onRetry={() => retry.mutate(environment.id)}
       />
+      {why.action !== undefined && why.wayOn !== undefined && (
+        <p className="mb-4 text-sm text-fg-2">
+          {why.wayOn}
+          {why.since !== undefined && (
+            <>
+              {' '}
+              It is like this since <Ago at={why.since} />.
+            </>
+          )}
+        </p>
+      )}
       {retry.isError && <ErrorNote error={retry.error} className="mb-4" />}
     </Card>
   );

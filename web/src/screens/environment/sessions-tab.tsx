@@ -1,12 +1,15 @@
 import { Ellipsis, GitBranch, Plus, SquareTerminal } from 'lucide-react';
 import { useRef, useState } from 'react';
 import { Link } from 'react-router';
+import { useDisk } from '@/api/disk';
 import { useSessions } from '@/api/queries';
 import type { Environment, Session } from '@/api/types';
+import { formatBytes } from '@/app/bytes';
 import { CommandKeys } from '@/app/keys/shown';
 import { useRowKeys } from '@/app/rows';
 import { useUnseen } from '@/app/seen';
 import { environmentStatus, sessionStatus } from '@/app/status';
+import { sessionWhy } from '@/app/why';
 import { Button, IconButton } from '@/ui/button';
 import { Collapsible } from '@/ui/collapsible';
 import { EmptyState } from '@/ui/empty';
@@ -16,6 +19,7 @@ import { DropdownMenu } from '@/ui/menu';
 import { SkeletonRows } from '@/ui/skeleton';
 import { Status } from '@/ui/status';
 import { Ago } from '@/ui/time';
+import { VisibleLines } from '../review/visible';
 import { SessionDialog, useSessionMenu, type SessionQuestion } from './session-dialogs';
 import { SetupMark } from './setup';
 import { byActivity, counted, startedFrom } from './words';
@@ -33,6 +37,7 @@ export function SessionsTab({
   onCreate: () => void;
 }) {
   const sessions = useSessions(environment.id);
+  const disk = useDisk(environment.id);
   const [question, setQuestion] = useState<SessionQuestion>();
   const list = useRef<HTMLUListElement>(null);
   useRowKeys(list);
@@ -53,6 +58,7 @@ export function SessionsTab({
       key={session.id}
       session={session}
       withSetup={environmentStatus(environment).kind === 'ready' && index < SETUPS_SHOWN}
+      bytes={disk.data?.sessions.find(({ sessionId }) => sessionId === session.id)?.bytes}
       onAsk={setQuestion}
     />
   );
@@ -117,16 +123,20 @@ function NoSessions({
 function SessionRow({
   session,
   withSetup,
+  bytes,
   onAsk,
 }: {
   session: Session;
   withSetup: boolean;
+  /** What its files take up, where it was measured. */
+  bytes: number | undefined;
   onAsk: (question: SessionQuestion) => void;
 }) {
   const { kind, word } = sessionStatus(session, useUnseen()(session));
   const menu = useSessionMenu(onAsk);
   const dead = session.status === 'dead';
   const from = startedFrom(session);
+  const why = sessionWhy(session);
   return (
     <ListRow className="py-3">
       <div className="min-w-0 flex-1">
@@ -150,12 +160,25 @@ function SessionRow({
           {from !== undefined && <span className="shrink-0 max-md:hidden">from {from}</span>}
           <Ago at={session.lastActivity ?? session.createdAt} className="shrink-0 md:hidden" />
         </p>
-        {dead && session.reason && <p className="mt-0.5 text-sm text-fg-2">{session.reason}</p>}
+        {why !== undefined && session.status !== 'inactive' && (
+          <p className="mt-0.5 line-clamp-2 text-sm wrap-anywhere text-fg-2">
+            <VisibleLines text={why} />
+          </p>
+        )}
       </div>
       {withSetup && !dead && session.gitBranch !== null && (
         <div className="w-36 shrink-0 max-lg:w-auto max-sm:hidden">
           <SetupMark session={session} onShow={() => onAsk({ what: 'setup', session })} />
         </div>
+      )}
+      {bytes !== undefined && (
+        <span
+          title="On the disk"
+          className="w-20 shrink-0 text-right text-sm text-fg-3 tabular-nums max-lg:hidden"
+        >
+          {formatBytes(bytes)}
+          <span className="sr-only"> on the disk</span>
+        </span>
       )}
       <Ago
         at={session.lastActivity ?? session.createdAt}

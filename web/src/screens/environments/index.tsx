@@ -9,7 +9,9 @@ import { CommandKeys } from '@/app/keys/shown';
 import { Page } from '@/app/page';
 import { useRowKeys } from '@/app/rows';
 import { environmentStatus } from '@/app/status';
+import { whyOf } from '@/app/why';
 import { Button, IconButton } from '@/ui/button';
+import { cn } from '@/ui/cn';
 import { EmptyState } from '@/ui/empty';
 import { ErrorState } from '@/ui/error-state';
 import { Input } from '@/ui/input';
@@ -20,6 +22,7 @@ import { Status } from '@/ui/status';
 import { Ago } from '@/ui/time';
 import { toast } from '@/ui/toast';
 import { Segmented } from '@/ui/toggles';
+import { WayOn } from '../environment/why';
 import { DeleteEnvironment } from './delete';
 import { repositoryLabel } from './naming';
 
@@ -173,8 +176,7 @@ function Rows({
 function EnvironmentRow({ environment, onDelete }: { environment: ListedEnvironment; onDelete: () => void }) {
   const { kind, word } = environmentStatus(environment);
   const living = environment.sessions.filter((one) => one.status !== 'dead').length;
-  const why = environment.status === 'error' ? environment.reason : environment.cloneReason;
-  const progress = environment.progress;
+  const why = whyOf(environment);
   return (
     <ListRow className="py-3">
       <div className="min-w-0 flex-1">
@@ -201,13 +203,18 @@ function EnvironmentRow({ environment, onDelete }: { environment: ListedEnvironm
             </>
           )}
         </p>
-        {kind === 'failed' && why !== undefined && why !== null && (
-          <p className="mt-1 line-clamp-2 text-sm text-bad">{why}</p>
-        )}
-        {kind === 'working' && progress && (
-          <p className="mt-1 truncate text-sm text-fg-2">{progress.message}</p>
+        {why !== undefined && (
+          <p
+            className={cn(
+              'mt-1 line-clamp-2 text-sm wrap-anywhere',
+              kind === 'failed' ? 'text-bad' : 'text-fg-2',
+            )}
+          >
+            {why.reason}
+          </p>
         )}
       </div>
+      <WayOn environment={environment} className="relative max-sm:hidden" />
       <span
         title={`${living} ${living === 1 ? 'session' : 'sessions'}`}
         className="flex w-12 shrink-0 items-center gap-1.5 text-sm text-fg-2 tabular-nums max-sm:hidden"
@@ -231,7 +238,7 @@ function RowMenu({ environment, onDelete }: { environment: ListedEnvironment; on
   const retry = useRetryEnvironment();
   const { kind } = environmentStatus(environment);
   const start: MenuItem = {
-    label: kind === 'failed' ? 'Retry' : 'Start',
+    label: kind === 'failed' ? 'Try again' : 'Start',
     icon: RotateCw,
     onSelect: () =>
       retry.mutate(environment.id, {

@@ -11,15 +11,19 @@ import { Page, Section } from '@/app/page';
 import { useRowKeys } from '@/app/rows';
 import { seenSessions, useUnseen } from '@/app/seen';
 import { environmentStatus, sessionStatus } from '@/app/status';
+import { whyOf } from '@/app/why';
 import { Button } from '@/ui/button';
+import { cn } from '@/ui/cn';
 import { ErrorState } from '@/ui/error-state';
 import { Card, List, ListRow } from '@/ui/list';
 import { Skeleton, SkeletonRows } from '@/ui/skeleton';
 import { Status, StatusDot } from '@/ui/status';
 import { Ago } from '@/ui/time';
+import { WayOn } from '../environment/why';
 import { repositoryLabel } from '../environments/naming';
 import { VisibleLines } from '../review/visible';
 import { Beginning } from './beginning';
+import { ServerNotice } from './server-notice';
 import { WaitingCard } from './waiting';
 
 const SESSIONS_SHOWN = 6;
@@ -42,6 +46,7 @@ export function Component() {
         ) : undefined
       }
     >
+      <ServerNotice />
       {environments.isPending && <HomeSkeleton />}
       {environments.isError && data === undefined && (
         <ErrorState
@@ -243,6 +248,7 @@ function SessionRow({ session, environment }: Placed) {
 function EnvironmentCard({ environment }: { environment: ListedEnvironment }) {
   const { kind, word } = environmentStatus(environment);
   const living = environment.sessions.filter((one) => one.status !== 'dead').length;
+  const why = whyOf(environment);
   return (
     <li className="relative flex flex-col gap-3 rounded-lg border border-line bg-surface p-4 shadow-sm transition-colors hover:border-line-strong">
       <div className="flex items-start justify-between gap-3">
@@ -261,12 +267,18 @@ function EnvironmentCard({ environment }: { environment: ListedEnvironment }) {
         </div>
         <Status kind={kind} word={word} className="shrink-0" />
       </div>
-      <div className="flex items-center gap-4 text-sm text-fg-3">
+      {why !== undefined && (
+        <p className={cn('line-clamp-2 text-sm wrap-anywhere', kind === 'failed' ? 'text-bad' : 'text-fg-2')}>
+          {why.reason}
+        </p>
+      )}
+      <div className="mt-auto flex items-center gap-4 text-sm text-fg-3">
         <span className="flex items-center gap-1.5">
           <SquareTerminal aria-hidden className="size-4" />
           {living === 1 ? '1 session' : `${living} sessions`}
         </span>
         <Ago at={environment.updatedAt} className="ml-auto" />
+        <WayOn environment={environment} className="relative" />
       </div>
     </li>
   );

@@ -85,7 +85,7 @@ function RetryActions({ waiting }: { waiting: Attention }) {
           })
         }
       >
-        Retry
+        Try again
       </Button>
       <Button asChild variant="ghost">
         <Link to={waiting.to}>Open</Link>

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ApiError, errorFrom } from '@/api/errors';
-import { bestOf, environmentStep, githubStep, readinessFrom, readinessOf, serverStep } from './checks';
+import { readinessFrom, readinessOf } from '@/api/health';
+import { bestOf, environmentStep, githubStep, serverStep } from './checks';
 
 describe('the first minutes', () => {
   it('tells why a server is not ready, from its refusal', () => {

@@ -1,25 +1,7 @@
-import { ApiError } from '@/api/errors';
 import type { GitHubStatus } from '@/api/github';
+import type { Readiness } from '@/api/health';
 import type { ListedEnvironment } from '@/api/types';
 import type { Step } from '@/ui/checklist';
-
-export type Readiness = { ready: boolean; checks: Readonly<Record<string, string>> };
-
-/** What the server answered when asked whether it is ready; undefined where that was no such answer. Pure. */
-export function readinessOf(body: unknown): Readiness | undefined {
-  if (typeof body !== 'object' || body === null) return undefined;
-  const { status, checks } = body as { status?: unknown; checks?: unknown };
-  if (typeof status !== 'string' || typeof checks !== 'object' || checks === null) return undefined;
-  const read = Object.fromEntries(
-    Object.entries(checks).filter((pair): pair is [string, string] => typeof pair[1] === 'string'),
-  );
-  return { ready: status === 'ok', checks: read };
-}
-
-/** The same from a refusal, which carries the reasons. Pure. */
-export function readinessFrom(error: unknown): Readiness | undefined {
-  return error instanceof ApiError ? readinessOf(error.body) : undefined;
-}
 
 type Plain = Pick<Step, 'state' | 'note' | 'log'>;
 

@@ -1,39 +1,19 @@
-import { useQuery } from '@tanstack/react-query';
 import { ArrowRight, Plus, RotateCw } from 'lucide-react';
 import { Link } from 'react-router';
-import { api } from '@/api/client';
 import { useGitHubStatus } from '@/api/github';
+import { useReadiness } from '@/api/health';
 import { useEnvironments, useMe } from '@/api/queries';
 import { Logo } from '@/app/logo';
 import { useUser } from '@/auth/session';
 import { Button } from '@/ui/button';
 import { Checklist, type Step } from '@/ui/checklist';
 import { Card } from '@/ui/list';
-import { bestOf, environmentStep, githubStep, readinessFrom, readinessOf, serverStep } from './checks';
-
-function useReadiness() {
-  return useQuery({
-    queryKey: ['readiness'],
-    retry: false,
-    staleTime: 0,
-    queryFn: async ({ signal }) => {
-      try {
-        const answer = readinessOf(await api.get<unknown>('/readyz', { signal, anonymous: true }));
-        if (answer) return answer;
-      } catch (error) {
-        const refused = readinessFrom(error);
-        if (refused) return refused;
-        throw error;
-      }
-      throw new Error('The server did not say whether it is ready.');
-    },
-  });
-}
+import { bestOf, environmentStep, githubStep, serverStep } from './checks';
 
 /** The first minutes: what has to be there, whether it is, and what to do where it is not. */
 export function Component() {
   const kept = useUser();
-  const readiness = useReadiness();
+  const readiness = useReadiness(0);
   const me = useMe();
   const github = useGitHubStatus();
   const environments = useEnvironments();

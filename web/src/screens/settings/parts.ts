@@ -3,6 +3,8 @@ import {
   Bell,
   Bot,
   FolderGit2,
+  HardDrive,
+  HeartPulse,
   Keyboard,
   KeyRound,
   KeySquare,
@@ -56,6 +58,12 @@ export const SETTINGS: readonly SettingsPart[] = [
   { path: 'hosts', title: 'Git hosts', icon: Server, words: 'gitlab forgejo credentials' },
   { path: 'coolify', title: 'Deployments', icon: Rocket, words: 'coolify deploy webhook token roll back' },
   { path: 'variables', title: 'Variables', icon: KeyRound, words: 'secrets environment' },
+  {
+    path: 'health',
+    title: 'Health',
+    icon: HeartPulse,
+    words: 'server status runtime isolation checks doctor',
+  },
 ];
 
 /** Only for who administers the server. */
@@ -63,6 +71,7 @@ export const ADMINISTRATION: readonly SettingsPart[] = [
   { path: 'users', title: 'Users', icon: UsersRound, words: 'admin accounts people disable reset password' },
   { path: 'invitations', title: 'Invitations', icon: MailPlus, words: 'admin invite people' },
   { path: 'audit', title: 'Audit log', icon: ScrollText, words: 'admin export chain history' },
+  { path: 'disk', title: 'Disk use', icon: HardDrive, words: 'admin space quota storage full' },
 ];
 
 /** The address of a part. Pure. */

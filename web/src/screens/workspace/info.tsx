@@ -5,6 +5,7 @@ import { useGitStatus } from '@/api/git';
 import type { Environment, Session } from '@/api/types';
 import { useUnseen } from '@/app/seen';
 import { sessionStatus } from '@/app/status';
+import { sessionWhy, whyOf } from '@/app/why';
 import { CopyButton } from '@/ui/code';
 import { Status } from '@/ui/status';
 import { Ago } from '@/ui/time';
@@ -25,17 +26,20 @@ export function Info({
 }) {
   const { kind, word } = sessionStatus(session, useUnseen()(session));
   const from = startedFrom(session);
+  const why = sessionWhy(session);
+  const around = environment && whyOf(environment);
   return (
     <div className="min-h-0 flex-1 overflow-y-auto p-3">
       <dl className="flex flex-col gap-3 text-sm">
         <Entry term="State">
           <Status kind={kind} word={word} />
-          {session.reason && <p className="mt-0.5 text-fg-2">{session.reason}</p>}
+          {why !== undefined && <p className="mt-0.5 text-fg-2">{why}</p>}
         </Entry>
         <Entry term="Environment">
           <Link to={`/e/${session.environmentId}`} className="rounded-sm text-accent-fg hover:underline">
             {environment?.name ?? 'Its environment'}
           </Link>
+          {around && <p className="mt-0.5 text-fg-2">{around.reason}</p>}
         </Entry>
         {session.gitBranch !== null && (
           <>
