@@ -14,7 +14,7 @@ WORKERS ?= 2
 UV_COMPILE := .tools/bin/uv pip compile --universal --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --python-version 3.11 --quiet
 
-.PHONY: help serve test slow faults fuzz check setup format lint types imports unit rules web web-check \
+.PHONY: help serve test slow faults soak fuzz check setup format lint types imports unit rules web web-check \
 	lock reference openapi bench clean
 
 help: ## list these commands
@@ -51,6 +51,13 @@ faults: ## faults and crashes at every step, with the invariants after each, and
 	@$(PYTHON) scripts/with_services.py --image $(STEADY_PYTEST) \
 		-n $(FAULT_WORKERS) --dist worksteal --durations 40 -m "fault and slow" tests
 	@$(PYTHON) -m tests.faults._figures
+
+MINUTES ?= 30
+RUNTIME ?= local
+soak: ## half an hour of faults at random over two servers: make soak MINUTES=30 SEED=1 RUNTIME=local
+	@scripts/setup.sh test
+	@$(PYTHON) scripts/with_services.py --image $(PYTHON) -m tests.faults.soak \
+		--minutes $(MINUTES) --seed $(SEED) --runtime $(RUNTIME)
 
 CASES ?= 20000
 SEED ?= 1

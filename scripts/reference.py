@@ -147,6 +147,7 @@ CATEGORY_TEXTS = {
     "MISDIRECTED": "The request is for a name that is not this server's.",
     "UNPROCESSABLE": "Well-formed, and at odds with an earlier request.",
     "RATE_LIMITED": "Too many of these; `Retry-After` says when to come back.",
+    "STORAGE_FULL": "A disk, or somebody's share of it, is full.",
     "UNAVAILABLE": "Something that the server needs does not answer; trying again may help.",
     "NOT_CONFIGURED": "The operator has not set this up.",
     "INTERNAL_ERROR": "A fault of the server. The log has it, under the answer's `requestId`.",

@@ -39,6 +39,8 @@ from craftastic.credentials.service import CredentialService, has_secrets
 from craftastic.database import Database
 from craftastic.deployments import endpoints as deployments_endpoints
 from craftastic.deployments.service import DeploymentService
+from craftastic.disk import endpoints as disk_endpoints
+from craftastic.disk.service import DISK_INTERVAL_S, DiskRoom, DiskService
 from craftastic.environments import container_endpoints
 from craftastic.environments import endpoints as environments_endpoints
 from craftastic.environments.service import EnvironmentService
@@ -55,6 +57,8 @@ from craftastic.githosts import endpoints as githosts_endpoints
 from craftastic.githosts.service import GitHostService
 from craftastic.github import endpoints as github_endpoints
 from craftastic.github.service import GitHubService, open_client
+from craftastic.health import endpoints as health_endpoints
+from craftastic.health.service import HealthService
 from craftastic.http import errors as http_errors
 from craftastic.http import health, middleware, static
 from craftastic.idempotency.once import KeptAnswers, refuse_key
@@ -116,12 +120,14 @@ class State(TypedDict):
     git: GitService
     coolify: CoolifyService
     deployments: DeploymentService
+    disk: DiskService
     idempotency: IdempotencyService
     sessions: SessionService
     agent_runs: AgentRunService
     terminals: TerminalService
     events: EventService
     reconcile: ReconcileService
+    health: HealthService
     runtimes: Runtimes
 
 
@@ -187,8 +193,10 @@ def build_app(
         agent_runs_endpoints.router,
         coolify_endpoints.router,
         deployments_endpoints.router,
+        disk_endpoints.router,
         terminals_endpoints.router,
         reconcile_endpoints.router,
+        health_endpoints.router,
     ):
         app.include_router(router)
     # Behind the routes: a wrong method of a route stays one, and no page hides a route.
@@ -197,7 +205,7 @@ def build_app(
 
 
 @asynccontextmanager
-async def running(
+async def running(  # noqa: PLR0915 - a statement or two for each part of the server
     settings: Settings,
     metrics: Metrics,
     readiness: health.Readiness,
@@ -238,6 +246,7 @@ async def running(
             check_upstream=upstream_check(settings),
             find_profile=accounts.profile,
             at_work=tmux.at_work,
+            room=DiskRoom(database, settings),
         )
         variables = VariableService(database, credentials, environments, audit, clock)
         agents = await _agents(stack, credentials, settings)
@@ -269,7 +278,9 @@ async def running(
             masker_for=variables.masker,
         )
         deployments = await _deployments(stack, credentials, settings, git, metrics)
+        disk = DiskService(database, environments, sessions, runtimes, audit, clock)
         terminals = TerminalService(database, runtimes, sessions, accounts, clock, settings, audit)
+        metrics.watch(terminals)
         idempotency = IdempotencyService(database, clock)
         watches = SessionWatches(sessions)
         events = EventService(
@@ -281,6 +292,7 @@ async def running(
                 Reconciler("idle", environments.stop_idle, IDLE_INTERVAL_S),
                 Reconciler("agents", agent_runs.reconcile, AGENTS_INTERVAL_S),
                 Reconciler("deployments", deployments.reconcile, DEPLOYMENTS_INTERVAL_S),
+                Reconciler("disk", disk.reconcile, DISK_INTERVAL_S),
                 Reconciler("accounts", _forget_expired(accounts, personal), FORGET_INTERVAL_S),
                 Reconciler("events", events.forget, EVENTS_INTERVAL_S),
                 Reconciler("github", github.reconcile, GITHUB_INTERVAL_S),
@@ -288,6 +300,8 @@ async def running(
                 Reconciler("variables", variables.forget_ownerless, FORGET_INTERVAL_S),
             ],
             clock,
+            followed=lambda: _runtimes_in_use(runtimes, environments),
+            exhausted=environments.note_out_of_memory,
         )
         readiness.add("database", database.ping)
         readiness.add("runtime", lambda: _runtime_answers(runtimes))
@@ -329,12 +343,14 @@ async def running(
             git=git,
             coolify=deployments.coolify,
             deployments=deployments,
+            disk=disk,
             idempotency=idempotency,
             sessions=sessions,
             agent_runs=agent_runs,
             terminals=terminals,
             events=events,
             reconcile=reconcile,
+            health=HealthService(database, runtimes, environments, reconcile, clock),
             runtimes=runtimes,
         )
 

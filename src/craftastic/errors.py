@@ -10,6 +10,7 @@ CraftasticError
 ├── Unprocessable       well-formed, and at odds with an earlier request
 ├── TooLarge            more bytes than the route takes
 ├── RateLimited         retry after `retry_after_s`
+├── StorageFull         a disk, or somebody's share of it, is full
 ├── Unavailable         a dependency is down; retrying may help
 ├── NotConfigured       the operator has not set this up
 └── InternalError       a bug
@@ -93,6 +94,10 @@ class RateLimited(CraftasticError):
     ) -> None:
         super().__init__(message, details=details, answer=None, **context)
         self.retry_after_s = retry_after_s
+
+
+class StorageFull(CraftasticError):
+    code = "STORAGE_FULL"
 
 
 class Unavailable(CraftasticError):

@@ -32,6 +32,12 @@ FAILPOINTS = (
     "clone.asked",
     "clone.ended",
     "clone.recorded",
+    # Its repository is repaired.
+    "environment.repair.wished",
+    "repository.checked",
+    "repair.token.recorded",
+    "repository.carried",
+    "environment.repair.recorded",
     # It is stopped, or deleted with everything in it.
     "environment.stop.wished",
     "environment.stop.removed",
@@ -49,6 +55,8 @@ FAILPOINTS = (
     "session.make.prepared",
     "session.make.tmux",
     "session.make.recorded",
+    # Its worktree is repaired.
+    "worktree.mended",
     # A session is removed: that it is deleted is committed before the first of these.
     "session.remove.begun",
     "session.remove.tmux",
@@ -56,6 +64,10 @@ FAILPOINTS = (
     "session.remove.teardown",
     "worktree.released",
     "session.remove.forgotten",
+    # Disk space is freed: that it is wished is committed before the first of these.
+    "disk.reclaim.wished",
+    "disk.reclaim.removed",
+    "disk.reclaim.recorded",
 )
 """All of them: a test reads the source, where each stands once and none that is not here."""
 

@@ -298,6 +298,20 @@ class Settings(BaseSettings):
         description="Minutes without use after which an environment is stopped; 0 for never. "
         "Each environment may have a policy of its own.",
     )
+    disk_quota_mib: int = Field(
+        0,
+        ge=0,
+        le=1 << 30,
+        description="MiB of disk that one environment may use; 0 for as much as there is. Over it "
+        "new sessions are refused, far over it a growing one is stopped.",
+    )
+    disk_free_floor_mib: int = Field(
+        512,
+        ge=0,
+        le=1 << 30,
+        description="MiB that stay free of the data folder's file system: below, no environments "
+        "and sessions are made; 0 for no floor.",
+    )
     max_environments_per_user: int = Field(50, ge=1, description="Environments one user may have.")
     max_sessions_per_environment: int = Field(
         64, ge=1, description="Live sessions one environment may have."

@@ -9,6 +9,7 @@ from craftastic.coolify import _repository as coolify
 from craftastic.credentials import _repository as credentials
 from craftastic.database import Base
 from craftastic.deployments import _repository as deployments
+from craftastic.disk import _repository as disk
 from craftastic.environments import _repository as environments
 from craftastic.events import _repository as events
 from craftastic.githosts import _repository as githosts
@@ -36,6 +37,7 @@ TABLES = (
     agent_runs,
     pushes,
     deployments,
+    disk,
     terminals,
     idempotency,
 )

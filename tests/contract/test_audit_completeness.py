@@ -53,6 +53,7 @@ NO_ACTIONS = {
     # Events of pages.
     *("git.changed", "job.changed", "job.output", "session.changed", "session.deleted"),
     *("environment.changed", "environment.deleted", "variables.changed", "push.recorded"),
+    "disk.changed",
     *("coolify.changed", "deployment.changed"),
     # Purposes of secrets, and what the server's own log says.
     *("github.access", "github.refresh", "github.grant", "github.device_code"),
@@ -452,6 +453,8 @@ async def environments(scene: Scene) -> None:
         Told("environment.push_policy", ann.id, ("environment", made["id"])),
         Told("environment.idle_stop", ann.id, ("environment", made["id"])),
     )
+    await scene.ask("POST", f"{path}/disk/reclaim", {"tier": 3})
+    await record.has(Told("disk.reclaimed", ann.id, ("environment", made["id"])))
     await scene.ask("POST", f"{path}/stop")
     await record.has(Told("environment.stop", ann.id, ("environment", made["id"])))
     started = await scene.ask("POST", f"{path}/start")
@@ -509,6 +512,10 @@ async def sessions_and_terminals(scene: Scene) -> None:
     assert last["details"]["viewer"] == viewers[0] != viewers[1]
 
     path = f"/api/sessions/{made['id']}"
+    await scene.ask("POST", f"{path}/repair")
+    await record.has(Told("session.repair", ann.id, session))
+    await scene.ask("POST", f"/api/environments/{environment}/repair")
+    await record.has(Told("environment.repair", ann.id, ("environment", environment)))
     await scene.ask("PATCH", path, {"status": "dead"})
     await record.has(Told("session.end", ann.id, session))
     await scene.ask("PATCH", path, {"status": "dead"})  # it is already

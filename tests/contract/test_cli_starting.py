@@ -108,6 +108,18 @@ def test_two_servers_never_share_a_data_folder(
         pass
 
 
+def test_a_server_knows_whether_it_was_alone_in_its_data_folder(tmp_path: Path) -> None:
+    shared = {"data_dir": tmp_path / "data", "database_url": "postgresql://nowhere/one"}
+    settings = Settings.model_validate(shared)
+
+    with data_folder(settings) as first, data_folder(settings) as beside:
+        pass
+    with data_folder(settings) as after_them:
+        pass
+
+    assert (first, beside, after_them) == (True, False, True)
+
+
 def test_a_data_folder_that_cannot_be_made_is_told() -> None:
     settings = Settings.model_validate({"data_dir": Path("/proc/no/such")})
 

@@ -22,7 +22,7 @@ from craftastic.sessions import endpoints as session_endpoints
 from tests.fakes.asgi import client_of
 from tests.fakes.clock import FakeClock
 from tests.fakes.git_runtime import GitRuntime
-from tests.fakes.workshop import Workshop, build, opened
+from tests.fakes.workshop import Workshop, build, opened, rows
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 ENVIRONMENT = {
@@ -466,6 +466,53 @@ async def test_cleanup_runs_the_reconciler_and_counts(client: httpx.AsyncClient)
         "message": f"Cleaned up all sessions for environment {environment['id']}",
     }
     assert again.json()["stats"] == {"total": 1, "active": 0, "inactive": 0, "dead": 1}
+
+
+async def test_cleanup_of_a_stopped_environment_says_that_it_has_no_container(
+    client: httpx.AsyncClient,
+) -> None:
+    environment = await create(client)
+    await client.post(f"/api/environments/{environment['id']}/stop")
+
+    answer = failed(await client.post(f"/api/cleanup/environment/{environment['id']}"), 400)
+
+    assert answer["error"] == "Environment has no container"
+
+
+async def test_cleanup_is_of_the_callers_own_things_and_of_everybodys_for_an_administrator(
+    client: httpx.AsyncClient, shop: Workshop
+) -> None:
+    environment = await create(client)
+    session = await create_session(client, environment["id"])
+    inside = (await shop.environments.get_owned(shop.owner, UUID(environment["id"]))).sandbox
+    await shop.sessions.tmux.ensure(inside, "stray-1", "/home/dev")
+    paths = (
+        f"/api/cleanup/container/{environment['containerId']}",
+        f"/api/cleanup/environment/{environment['id']}",
+    )
+    other, admin = await shop.add_user(), await shop.add_user()
+
+    client.headers["Authorization"] = f"Bearer {other}"
+    refused = [await client.post(path) for path in paths]
+    none = (await client.post("/api/cleanup/sessions")).json()["stats"]
+    untouched = await shop.sessions.tmux.names(inside)
+    client.headers["Authorization"] = f"Bearer admin:{admin}"
+    strays = await client.post(paths[0])
+    after_strays = await shop.sessions.tmux.names(inside)
+    ended = await client.post(paths[1])
+    stats = (await client.post("/api/cleanup/sessions")).json()["stats"]
+    absent = await client.post(f"/api/cleanup/environment/{uuid4()}")
+
+    assert [answer.status_code for answer in refused] == [404, 404]
+    assert none == {"total": 0, "active": 0, "inactive": 0, "dead": 0}
+    assert untouched == {session["tmuxSessionName"], "stray-1"}
+    assert strays.json()["success"]
+    assert after_strays == {session["tmuxSessionName"]}
+    assert ended.json()["success"]
+    assert stats == {"total": 1, "active": 0, "inactive": 0, "dead": 1}
+    assert failed(absent, 404)["error"] == "Environment not found"
+    found = await rows(shop.database, "SELECT action, actor_id FROM audit_events ORDER BY seq")
+    assert [UUID(str(actor)) for action, actor in found if action == "session.end"] == [admin]
 
 
 async def test_the_reconcilers_status_is_for_administrators(

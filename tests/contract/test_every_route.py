@@ -62,6 +62,7 @@ WITHOUT_BODY = {
     "POST /api/auth/resend-verification",
     "POST /api/admin/users/{user_id}/disable",
     "POST /api/coolify/connection/check",
+    "POST /api/environments/{environment_id}/disk/measure",
 }
 """Routes that take no body, so none is wrong, and that do something to others when called."""
 
@@ -94,6 +95,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "PATCH /api/sessions/{session_id}": {"status": "inactive"},
     "PUT /api/environments/{environment_id}/variables/{name}": {"value": "a"},
     "PUT /api/deployment/application/{environment_id}": {"appId": "a"},
+    "POST /api/environments/{environment_id}/disk/reclaim": {"tier": 3},
 }
 """Bodies that routes with ids in their paths accept; none where they need none."""
 

@@ -283,7 +283,7 @@ class Viewer:
     async def attached(self) -> AsyncGenerator[Self]:
         """Be connected inside the block; leaving it closes like a tab that is shut."""
         query = f"environmentId={self.environment_id}&token={self.token}"
-        if self.v2 and self.stream is not None:
+        if self.v2 and self.stream is not None and self.seen >= 0:
             query += f"&stream={self.stream}&seen={self.seen}"
         address = f"{self.url.replace('http', 'ws', 1)}/api/terminal/ws/{self.session_id}?{query}"
         async with connect(
@@ -346,6 +346,8 @@ class Viewer:
                 else:
                     self.document += data
             case "ready" | "stream":
+                if message["stream"] != self.stream:
+                    self.seen = -1  # bytes of another stream, until the snapshot of this one
                 self.stream = message["stream"]
             case "request-resize":
                 await self.resize(self.cols, self.rows)

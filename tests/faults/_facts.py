@@ -99,6 +99,7 @@ def settings_of(server: Server) -> Settings:
             "gateway_port": server.gateway_port,
             "sandbox_uid_base": server.uid_base,
             "agent_tools": "none",
+            "docker_host": server.environment.get("DOCKER_HOST"),
         }
     )
 
@@ -189,9 +190,13 @@ def _trees(data_dir: Path, environment_id: UUID) -> Trees:
     leftovers = [
         path.relative_to(repository).as_posix()
         for path in repository.rglob("*")
-        if (path.suffix == ".lock" and path.name != "craftastic.lock")
-        or path.name in {"craftastic.config.new", "craftastic.found", "craftastic.head"}
-        or path.name.startswith(("tmp_", "craftastic-index"))
+        # What a repair has set aside is kept with all that was in it.
+        if not path.relative_to(repository).parts[0].startswith("damaged-")
+        and (
+            (path.suffix == ".lock" and path.name != "craftastic.lock")
+            or path.name in {"craftastic.config.new", "craftastic.found", "craftastic.head"}
+            or path.name.startswith(("tmp_", "craftastic-index", "craftastic-new"))
+        )
     ]
     return Trees(sorted(worktrees), sorted(entries), sorted(leftovers))
 
@@ -220,6 +225,7 @@ def containers_of(server: Server) -> list[str]:
     instance = (server.data_dir / "keys" / "instance").read_text().strip()
     listed = subprocess.run(
         ["docker", "ps", "-aq", "--no-trunc", "--filter", f"label=craftastic.instance={instance}"],
+        env=server.environment,
         capture_output=True,
         text=True,
         check=True,
@@ -246,7 +252,11 @@ def seen_by_others(server: Server, secrets: Collection[str]) -> Iterator[str]:
                 yield f"process {entry.name}"
     if server.environment["CRAFTASTIC_RUNTIME"] == "docker" and (ids := containers_of(server)):
         shown = subprocess.run(
-            ["docker", "inspect", *ids], capture_output=True, check=True, timeout=60
+            ["docker", "inspect", *ids],
+            env=server.environment,
+            capture_output=True,
+            check=True,
+            timeout=60,
         )
         if any(one in shown.stdout for one in wanted):
             yield "docker inspect"

@@ -17,6 +17,7 @@ from craftastic.runtimes.self_test import is_self_test
 from craftastic.worktrees.service import worktree_path, worktrees_path
 from tests.e2e.harness import Server
 from tests.faults._facts import Facts, Row, containers_of, gather, seen_by_others
+from tests.faults._footprint import Footprint, footprint, i6_the_server_has_leaked_nothing
 from tests.faults._journal import Journal
 
 CONVERGED_S = 30.0
@@ -98,7 +99,11 @@ def i5_nothing_is_under_way_for_ever(facts: Facts) -> Iterator[str]:
             yield f"environment {row['id']} is {row['status']}, to be {row['desired']}"
         elif row["desired"] == "stopped" and row["status"] not in {"stopped", "error"}:
             yield f"environment {row['id']} is {row['status']}, to be stopped"
-        elif row["status"] == "running" and row["clone_status"] in {"pending", "cloning"}:
+        elif row["status"] == "running" and row["clone_status"] in {
+            "pending",
+            "cloning",
+            "repairing",
+        }:
             yield f"environment {row['id']} is {row['clone_status']}"
     stopped = {one["id"] for one in facts.environments if one["status"] != "running"}
     for row in facts.sessions:
@@ -168,11 +173,13 @@ async def violations(
     journal: Journal | None = None,
     secrets: Collection[str] = (),
     ahead_s: float = 0,
+    before: Footprint | None = None,
 ) -> list[str]:
     """Return what does not hold now, each with the invariant's name.
 
     I9 needs the journal and a server that answers; I7 is about `secrets` (the gate of secrets looks
     for all others at the end of each test). The server's clock is `ahead_s` before the true one.
+    With `before`, a server that answers holds no more than it did then.
     """
     try:
         facts = await gather(server, ahead_s=ahead_s)
@@ -183,6 +190,9 @@ async def violations(
     found += [f"I7: {one}" for one in i7_no_secret_is_seen(facts, secrets)]
     if journal is not None:
         found += [f"I9: {one}" for one in await journal.lost()]
+    if before is not None:
+        now = await footprint(server)
+        found += [f"I6: {one}" for one in i6_the_server_has_leaked_nothing(before, now)]
     return found
 
 
@@ -193,6 +203,7 @@ async def hold(
     journal: Journal | None = None,
     secrets: Collection[str] = (),
     ahead_s: float = 0,
+    before: Footprint | None = None,
 ) -> float:
     """Wait until all invariants hold, and return after how many seconds they did.
 
@@ -200,7 +211,9 @@ async def hold(
         AssertionError: They do not in time; it says which.
     """
     began = time.monotonic()
-    while found := await violations(server, journal=journal, secrets=secrets, ahead_s=ahead_s):
+    while found := await violations(
+        server, journal=journal, secrets=secrets, ahead_s=ahead_s, before=before
+    ):
         if time.monotonic() - began > within_s:
             raise AssertionError(f"after {within_s} s:\n" + "\n".join(found))
         await anyio.sleep(0.2)

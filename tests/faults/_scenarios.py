@@ -41,6 +41,17 @@ SCENARIOS = (
         ),
     ),
     Scenario(
+        "repository is repaired",
+        (
+            "environment.repair.wished",
+            "repository.checked",
+            "repair.token.recorded",
+            "repository.carried",
+            "environment.repair.recorded",
+        ),
+    ),
+    Scenario("worktree is repaired", ("worktree.mended",)),
+    Scenario(
         "environment is stopped",
         ("environment.stop.wished", "environment.stop.removed", "environment.stop.sessions.ended"),
     ),
@@ -76,6 +87,10 @@ SCENARIOS = (
             "worktree.released",
             "session.remove.forgotten",
         ),
+    ),
+    Scenario(
+        "disk space is freed",
+        ("disk.reclaim.wished", "disk.reclaim.removed", "disk.reclaim.recorded"),
     ),
 )
 

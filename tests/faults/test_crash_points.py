@@ -217,6 +217,52 @@ async def test_session_whose_removal_was_cut_short_is_removed_and_its_work_is_ke
         await life.works()
 
 
+@points("repository is repaired")
+async def test_repair_of_a_repository_that_was_cut_short_is_finished_and_loses_nothing(
+    failpoint: str, runtime: str, data_dir: Path, repository: str
+) -> None:
+    async with armed(failpoint, data_dir, runtime, repository) as life:
+        await life.make_environment()
+        await life.make_session()
+        worktree, key = life.session["workingDirectory"], life.environment["id"]
+        await life.inside(
+            *("sh", "-ec", 'cd "$1"; echo precious >new; git add new; git commit -qm new', "sh"),
+            worktree,
+        )
+        (data_dir / "repos" / key / "HEAD").write_bytes(b"noise")
+        path = f"/api/environments/{key}/repair"
+        await life.dies(lambda: life.api.client.post(path))
+
+        await life.comes_back("F28")
+
+        assert await life.inside("cat", f"{worktree}/new") == "precious\n"
+        show = ("git", "-C", worktree, "show", "HEAD:new")
+        assert await life.inside(*show) == "precious\n"
+        repaired = await life.api.post(path)
+        assert len(repaired["kept"]) == 1
+        await life.works()
+
+
+@points("worktree is repaired")
+async def test_repair_of_a_worktree_that_was_cut_short_is_done_by_the_next_one(
+    failpoint: str, runtime: str, data_dir: Path, repository: str
+) -> None:
+    async with armed(failpoint, data_dir, runtime, repository) as life:
+        await life.make_environment()
+        await life.make_session()
+        await life.inside("rm", "-rf", "--", life.session["workingDirectory"])
+        path = f"/api/sessions/{life.session['id']}/repair"
+        await life.dies(lambda: life.api.client.post(path))
+
+        del life.server.environment["CRAFTASTIC_FAILPOINT"]
+        life.server.start()
+        await life.server.ready()
+        await life.api.post(path)
+
+        await hold(life.server)
+        await life.works()
+
+
 @points("environment is stopped")
 async def test_environment_whose_stop_was_cut_short_is_stopped_and_can_be_started(
     failpoint: str, runtime: str, data_dir: Path, repository: str
@@ -251,6 +297,34 @@ async def test_environment_whose_deletion_was_cut_short_is_gone_with_everything_
         for name in ("repos", "worktrees", "homes"):
             assert list((data_dir / name).iterdir()) == []
         assert (await life.make_environment()).status_code == 200
+
+
+@points("disk space is freed")
+async def test_reclaim_that_was_cut_short_is_on_record_once_and_its_session_comes_back(
+    failpoint: str, runtime: str, data_dir: Path, repository: str
+) -> None:
+    async with armed(failpoint, data_dir, runtime, repository) as life:
+        await life.make_environment()
+        await life.make_session()
+        session = f"/api/sessions/{life.session['id']}"
+        await life.api.client.patch(session, json={"status": "dead"})
+        disk = f"/api/environments/{life.environment['id']}/disk"
+        await life.dies(lambda: life.api.client.post(f"{disk}/reclaim", json={"tier": 3}))
+
+        await life.comes_back("F23")
+
+        async def on_record() -> list[str]:
+            found = await life.api.get("/api/admin/audit?action=disk.reclaimed")
+            return [one["outcome"] for one in found["events"]]
+
+        outcome = "ok" if failpoint == "disk.reclaim.recorded" else "cut_short"
+        assert await until(on_record, "the reclaim is on record") == [outcome]
+        # A worktree that nobody had decided to remove is there; all others are removed whole.
+        there = await life.inside("sh", "-c", 'ls "$1" 2>/dev/null || true', "sh",
+                                  life.session["workingDirectory"])  # fmt: skip
+        assert ("file" in there) is (failpoint == "disk.reclaim.wished")
+        await life.works()
+        await hold(life.server)
 
 
 def test_every_scenario_has_its_test() -> None:

@@ -1,6 +1,8 @@
 """The checker of the invariants: silent about a sound server, and it finds each kind of fault."""
 
+import re
 import secrets
+import socket
 import sqlite3
 import subprocess
 from collections.abc import Awaitable, Callable, Generator
@@ -12,8 +14,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from craftastic.runtimes.base import SandboxRef
-from tests.e2e.harness import Api, Server
+from tests.e2e.harness import Api, Server, Viewer
 from tests.faults._facts import database_url_of, runtime_of
+from tests.faults._footprint import footprint
 from tests.faults._invariants import hold, violations
 from tests.faults._journal import Journal
 
@@ -187,3 +190,33 @@ async def test_fault_of_each_kind_breaks_its_invariant(
             one.kill()
             one.wait(10)
         assert any(one.startswith(f"{name}: ") for one in found), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", [pytest.param("local", marks=pytest.mark.local)], indirect=True)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_the_server_itself_does_not_give_back_is_found(server: Server) -> None:
+    async with Api(server.url) as api:
+        await api.register("a@example.com", setupToken=server.setup_token)
+        environment = await api.environment("held")
+        session = await api.post("/api/sessions", environmentId=environment["id"], name="one")
+        await hold(server)
+        before = await footprint(server)
+        await hold(server, before=before)
+
+        held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(20)]
+        found = await violations(server, before=before)
+        for one in held:
+            one.close()
+        assert [one for one in found if one.startswith("I6: ")] == [
+            f"I6: the server has {before.fds + 20} fds, and had {before.fds}"
+        ]
+
+        viewer = Viewer(server.url, session["id"], environment["id"], api.token)
+        async with viewer.attached():
+            await viewer.run("true")
+            found = await violations(server, before=before)
+        for what in ("tasks", "viewers", "panes", "requests"):
+            assert any(re.match(rf"I6: the server has \d+ {what}, ", one) for one in found), found
+
+        await hold(server, before=before)

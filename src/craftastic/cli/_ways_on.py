@@ -26,7 +26,8 @@ WAYS_ON = {
     "COMMIT_REFUSED": "--no-verify commits without the repository's hooks.",
     "ENVIRONMENT_STOPPED": START,
     "GIT_AUTHENTICATION_REQUIRED": ACCESS,
-    "GIT_LOCKED": "Try again when the other git command has ended.",
+    "GIT_LOCKED": "Try again when the other git command has ended. `craftastic session repair"
+    " {session}` removes what one that was cut short has left.",
     "GITHUB_AUTHENTICATION_REQUIRED": "`craftastic github connect` connects your account.",
     "NO_UPSTREAM": "`craftastic push {session}` makes the branch there.",
     "NOTHING_TO_COMMIT": "`craftastic status {session}` shows what has changed.",
@@ -36,10 +37,14 @@ WAYS_ON = {
     "PUSH_NOT_ALLOWED": "`craftastic env set {environment} --push-policy any` allows every push.",
     "PUSH_REJECTED": PULL + " --force puts your branch in the place of the one there.",
     "PUSH_UNCONFIRMED": "The same command again tells whether everything arrived.",
+    "REPOSITORY_CORRUPT": "`craftastic env repair {environment}` clones it anew, and keeps the"
+    " damaged one.",
+    "REPOSITORY_MISSING": "`craftastic env repair {environment}` clones it again.",
     "SANDBOX_NOT_RUNNING": START,
     "UNCOMMITTED_CHANGES": "`craftastic commit {session} -m MESSAGE` commits them.",
     "UPSTREAM_REFUSES_ACCESS": ACCESS,
-    "WORKTREE_MISSING": "`craftastic session attach {session}` makes the worktree again.",
+    "WORKTREE_LOCKED": "`craftastic session repair {session}` unlocks it.",
+    "WORKTREE_MISSING": "`craftastic session repair {session}` makes the worktree again.",
 }
 WRONG_ACCOUNT = {
     "GIT_AUTHENTICATION_REQUIRED": "The git server asks for an account.",

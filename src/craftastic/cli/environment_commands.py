@@ -145,6 +145,34 @@ def environment_start(
     with_remote(work)
 
 
+@environments.command("repair", short_help="Look its repository through, and put it right.")
+def environment_repair(
+    environment: Annotated[str | None, typer.Argument(metavar="[ENVIRONMENT]", help=NAMED)] = None,
+    as_json: Json = False,
+) -> None:
+    """Look an environment's repository through; a damaged one is cloned anew, and kept."""
+    from craftastic.cli.names import load_names
+    from craftastic.cli.output import printable, say, show_json
+    from craftastic.cli.remote import segment
+
+    async def work(remote: Any) -> None:
+        found = (await load_names(remote)).environment(environment)
+        say("Looking through the repository; this takes a while for a large one.")
+        repaired = await remote.post(f"/api/environments/{segment(found['id'])}/repair")
+        if as_json:
+            show_json(repaired)
+            return
+        if repaired["pending"]:
+            say("It goes on by itself; the same command again waits for it.")
+            return
+        for one in repaired["done"] or ["Nothing was damaged."]:
+            print(printable(one))
+        for one in repaired["kept"]:
+            print(printable(f"A damaged repository is kept in {one}"))
+
+    with_remote(work)
+
+
 @environments.command("set", short_help="Change its name, its policies.")
 def environment_set(
     environment: Annotated[str | None, typer.Argument(metavar="[ENVIRONMENT]", help=NAMED)] = None,

@@ -16,6 +16,7 @@ from craftastic.cli.agent_commands import agents
 from craftastic.cli.agent_run_commands import waiting
 from craftastic.cli.coolify_commands import coolify
 from craftastic.cli.deploy_commands import deploying, deployments
+from craftastic.cli.disk_commands import disk
 from craftastic.cli.environment_commands import environments
 from craftastic.cli.failures import INTERRUPTED, Failure
 from craftastic.cli.git_commands import git
@@ -51,6 +52,7 @@ app = typer.Typer(
 images = typer.Typer(help="The image of Docker sandboxes.", no_args_is_help=True)
 app.add_typer(environments, name="env")
 app.add_typer(sessions, name="session")
+app.add_typer(disk, name="disk")
 app.add_typer(agents, name="agent")
 app.add_typer(waiting)
 app.add_typer(images, name="image")

@@ -196,6 +196,22 @@ def session_attach(
     with_remote(work)
 
 
+@sessions.command("repair", short_help="Make a session's worktree whole again.")
+def session_repair(session: OneSession = None, as_json: Json = False) -> None:
+    """Make a session's worktree whole again, with the files that are in it; says what was done."""
+    from craftastic.cli.output import printable, show_json
+
+    async def work(remote: Any) -> None:
+        repaired = await remote.post(f"{await _path(remote, session)}/repair")
+        if as_json:
+            show_json(repaired)
+            return
+        for one in repaired["done"] or ["Nothing was damaged."]:
+            print(printable(one))
+
+    with_remote(work)
+
+
 @sessions.command("setup", short_help="Show how a session was prepared.")
 def session_setup(
     session: OneSession = None,

@@ -46,8 +46,11 @@ class DataFolderUnusable(Unavailable):
 
 
 @contextmanager
-def data_folder(settings: Settings, *, wait_s: float = ANOTHER_SERVER_S) -> Generator[None]:
+def data_folder(settings: Settings, *, wait_s: float = ANOTHER_SERVER_S) -> Generator[bool]:
     """Make the data folder, and keep strangers out of it as long as the block lasts.
+
+    The block is told whether this server was alone in it, so that whatever another one has begun
+    is nobody's any more.
 
     Two servers on one folder with two databases would each take the other's sandboxes for strays.
     Over one PostgreSQL they know each other's, and share the folder. The lock is the kernel's: it
@@ -69,8 +72,7 @@ def data_folder(settings: Settings, *, wait_s: float = ANOTHER_SERVER_S) -> Gene
             details="Give it to the server's user, or set CRAFTASTIC_DATA_DIR to another folder.",
         ) from error
     try:
-        _take(lock, folder, _database(settings), wait_s)
-        yield
+        yield _take(lock, folder, _database(settings), wait_s)
     finally:
         os.close(lock)
 
@@ -83,10 +85,11 @@ def _database(settings: Settings) -> str | None:
     return sha256(f"{url.hostname}:{url.port or 5432}{url.path}".encode()).hexdigest()
 
 
-def _take(lock: int, folder: Path, database: str | None, wait_s: float) -> None:
+def _take(lock: int, folder: Path, database: str | None, wait_s: float) -> bool:
+    """Wait for the lock, and return whether nobody else has it."""
     deadline = time.monotonic() + wait_s
     told = False
-    while not _taken(lock, database):
+    while (alone := _taken(lock, database)) is None:
         owner = _read(lock).partition(" ")[0]
         who = f"Another server (process {owner})" if owner.isdigit() else "Another server"
         if time.monotonic() > deadline:
@@ -98,10 +101,11 @@ def _take(lock: int, folder: Path, database: str | None, wait_s: float) -> None:
             say(f"{who} uses the data folder {folder}; waiting for it to end.")
             told = True
         time.sleep(LOCK_POLL_S)
+    return alone
 
 
-def _taken(lock: int, database: str | None) -> bool:
-    """Try once: alone, or beside servers of the same database."""
+def _taken(lock: int, database: str | None) -> bool | None:
+    """Try once: alone (True), or beside servers of the same database (False)."""
     with suppress(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The folder may be on a full disk: whose lock it is only helps others.
@@ -112,13 +116,13 @@ def _taken(lock: int, database: str | None) -> bool:
             fcntl.flock(lock, fcntl.LOCK_SH)
         return True
     if database is None:
-        return False
+        return None
     with suppress(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         if _read(lock).partition(" ")[2] == database:
-            return True
+            return False
         fcntl.flock(lock, fcntl.LOCK_UN)
-    return False
+    return None
 
 
 def _read(lock: int) -> str:

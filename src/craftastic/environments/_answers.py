@@ -13,7 +13,7 @@ from craftastic.environments._model import (
 )
 from craftastic.environments._repository import UserNotFound
 from craftastic.errors import Conflict, Forbidden, InvalidInput, NotFound
-from craftastic.worktrees.service import Unsaved
+from craftastic.worktrees.service import CloneFailed, DiskFull, Unsaved
 
 MAX_NAMED = 5
 
@@ -108,6 +108,7 @@ def settled(environment: Environment) -> bool:
     return environment.status is not EnvironmentStatus.RUNNING or environment.clone_status not in {
         CloneStatus.PENDING,
         CloneStatus.CLONING,
+        CloneStatus.REPAIRING,
     }
 
 
@@ -119,3 +120,10 @@ def refuse_error(environment: Environment) -> None:
     """
     if environment.status is EnvironmentStatus.ERROR:
         raise EnvironmentInError("Environment in error state", details=environment.reason)
+
+
+def clone_failure(environment: Environment, message: str) -> CloneFailed | DiskFull:
+    """Return the error that says why an environment has no usable clone, or no repaired one."""
+    if environment.reason_code == DiskFull.code:
+        return DiskFull(message, details=environment.clone_reason)
+    return CloneFailed(message, details=environment.clone_reason)

@@ -4,7 +4,8 @@ One worker at a time has the claim on an environment, in whatever server process
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -17,7 +18,8 @@ import structlog
 from craftastic.audit.service import AuditService
 from craftastic.clock import Clock
 from craftastic.database import Database
-from craftastic.environments._idle import IDLE, is_due, spoken
+from craftastic.environments._endings import OUT_OF_MEMORY, why_ended, why_killed
+from craftastic.environments._idle import BY_SERVER, IDLE, is_due, spoken
 from craftastic.environments._model import (
     CloneStatus,
     Desired,
@@ -25,10 +27,11 @@ from craftastic.environments._model import (
     EnvironmentStatus,
     SessionLine,
 )
+from craftastic.environments._repair import repair
 from craftastic.environments._repository import EnvironmentRepository
 from craftastic.environments._trail import record
 from craftastic.environments._work import Work
-from craftastic.errors import CraftasticError, InvalidInput
+from craftastic.errors import CraftasticError, InvalidInput, Unavailable
 from craftastic.failpoints import failpoint
 from craftastic.runtimes.base import (
     Progress,
@@ -42,7 +45,7 @@ from craftastic.runtimes.base import (
 from craftastic.runtimes.registry import Runtimes
 from craftastic.runtimes.self_test import is_self_test
 from craftastic.settings import Settings
-from craftastic.worktrees.service import WorktreeService, check_branch
+from craftastic.worktrees.service import Found, WorktreeService, check_branch
 
 CLAIM_S = 15.0
 CLAIM_RENEWAL_S = 4.0
@@ -50,9 +53,22 @@ ROUND_WAIT_S = 10.0
 PROGRESS_INTERVAL_S = 0.5
 MAX_REASON_CHARACTERS = 2000
 
+START_LIMIT_S = 5400.0
+"""Longer than an image takes that is fetched or built anew, each with a deadline of its own."""
+
+STOP_LIMIT_S = 180.0
+REMOVE_LIMIT_S = 1800.0
+"""Of one try, with everything that was ever written in the environment; there is a next try."""
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 FindProfile = Callable[[UUID], Awaitable[tuple[str, str] | None]]
+
+
+class SandboxTooSlow(Unavailable):
+    """A runtime neither did what it was to do nor failed, in the longest time for it."""
+
+    code = "SANDBOX_TOO_SLOW"
 
 
 class SessionsOfEnvironments(Protocol):
@@ -62,8 +78,8 @@ class SessionsOfEnvironments(Protocol):
         """Return the sessions of each environment, newest first."""
         ...
 
-    async def end_all(self, environment_id: UUID) -> None:
-        """Mark every session of the environment dead: its sandbox has ended."""
+    async def end_all(self, environment_id: UUID, reason: str | None = None) -> None:
+        """Mark every session of the environment dead: its sandbox has ended, and why."""
         ...
 
 
@@ -163,19 +179,22 @@ class Steps:
                 tasks.start_soon(self._probe, claim, environment)
             if environment.clone_status in {CloneStatus.PENDING, CloneStatus.CLONING}:
                 tasks.start_soon(self._clone, claim, environment)
+            elif environment.clone_status is CloneStatus.REPAIRING:
+                tasks.start_soon(self._repair, claim, environment)
 
     async def _start_sandbox(self, claim: Claim) -> Environment | None:
         environment, report = claim.environment, self._reporter(claim)
         try:
             runtime = self.runtimes[environment.runtime]
-            await runtime.prepare(report)
-            failpoint("sandbox.create.prepared")
-            sandbox = await runtime.create(self._spec(environment), report)
-            failpoint("sandbox.create.made")
-            profile = await self.find_profile(environment.owner_id)
-            if profile is not None:
-                await self.worktrees.identify(sandbox, *profile)
-                failpoint("sandbox.create.identified")
+            with _within(START_LIMIT_S, "started"):
+                await runtime.prepare(report)
+                failpoint("sandbox.create.prepared")
+                sandbox = await runtime.create(self._spec(environment), report)
+                failpoint("sandbox.create.made")
+                profile = await self.find_profile(environment.owner_id)
+                if profile is not None:
+                    await self.worktrees.identify(sandbox, *profile)
+                    failpoint("sandbox.create.identified")
         except CraftasticError as error:
             log.warning("environment not started", environment=str(claim.id), reason=error.message)
             # One that ran before can simply be started again; its storage is there.
@@ -231,6 +250,7 @@ class Steps:
                 claim,
                 clone_status=CloneStatus.FAILED.value,
                 clone_reason=_reason(error),
+                reason_code=error.code,
                 **no_progress(),
             )
             return
@@ -239,10 +259,42 @@ class Steps:
             claim,
             clone_status=CloneStatus.READY.value,
             clone_reason=None,
+            reason_code=None,
             branch=_acceptable(branch) or environment.branch,
             **no_progress(),
         )
         failpoint("clone.recorded")
+
+    async def _repair(self, claim: Claim, environment: Environment) -> None:
+        """Look the repository through and put it right; a repetition goes on where it was."""
+
+        async def note(token: str) -> None:
+            await self._write(claim, gateway_token_hash=token_hash(token))
+
+        try:
+            found = await repair(self.worktrees, environment, note, self._reporter(claim))
+        except CraftasticError as error:
+            log.warning("repair failed", environment=str(claim.id), reason=error.message)
+            # What there was is untouched, and still there for what can be read of it.
+            await self._write(
+                claim,
+                clone_status=CloneStatus.READY.value,
+                clone_reason=_reason(error),
+                reason_code=error.code,
+                **no_progress(),
+            )
+            return
+        if found is Found.MISSING:
+            await self._clone(claim, environment)
+            return
+        await self._write(
+            claim,
+            clone_status=CloneStatus.READY.value,
+            clone_reason=None,
+            reason_code=None,
+            **no_progress(),
+        )
+        failpoint("environment.repair.recorded")
 
     async def _stop(self, claim: Claim) -> None:
         environment = claim.environment
@@ -250,21 +302,22 @@ class Steps:
             return
         try:
             runtime = self.runtimes[environment.runtime]
-            await runtime.remove(self._spec(environment), storage=False)
+            with _within(STOP_LIMIT_S, "stopped"):
+                await runtime.remove(self._spec(environment), storage=False)
             failpoint("environment.stop.removed")
         except CraftasticError as error:
             await self._write(claim, reason_code=error.code, reason=_reason(error))
             return
         await self.sessions.end_all(environment.id)
         failpoint("environment.stop.sessions.ended")
-        idle = environment.reason_code == IDLE
+        by_server = environment.reason_code in BY_SERVER
         await self._write(
             claim,
             status=EnvironmentStatus.STOPPED.value,
             sandbox_id=None,
-            reason_code=IDLE if idle else "STOPPED_BY_OWNER",
+            reason_code=environment.reason_code if by_server else "STOPPED_BY_OWNER",
             reason=environment.reason
-            if idle
+            if by_server
             else "It was stopped; the next session or terminal starts it again.",
             **no_progress(),
         )
@@ -273,7 +326,8 @@ class Steps:
         environment = claim.environment
         try:
             runtime = self.runtimes[environment.runtime]
-            await runtime.remove(self._spec(environment), storage=True)
+            with _within(REMOVE_LIMIT_S, "removed"):
+                await runtime.remove(self._spec(environment), storage=True)
             failpoint("environment.delete.removed")
         except CraftasticError as error:
             log.warning("environment not removed", environment=str(claim.id), reason=error.message)
@@ -343,15 +397,17 @@ class Steps:
         state = SandboxState.GONE if found is None else found.state
         is_running = environment.status is EnvironmentStatus.RUNNING
         if is_running and state is not SandboxState.RUNNING:
+            ending = None if found is None else await runtime.ending(found.ref)
+            code, what = why_ended(ending)
             changed = await self._settle(
                 environment,
                 status=EnvironmentStatus.STOPPED.value,
-                reason_code="SANDBOX_GONE" if found is None else "SANDBOX_STOPPED",
-                reason="Its sandbox has ended; the next session or terminal starts it again.",
+                reason_code=code,
+                reason=f"{what}; the next session or terminal starts it again.",
                 **no_progress(),
             )
             if changed:
-                await self.sessions.end_all(environment.id)
+                await self.sessions.end_all(environment.id, f"{what}.")
         elif not is_running and found is not None and state is SandboxState.RUNNING:
             if environment.desired is Desired.STOPPED:
                 await runtime.stop(found.ref)
@@ -363,6 +419,16 @@ class Steps:
                     reason_code=None,
                     reason=None,
                 )
+
+    async def note_out_of_memory(self, environment_id: UUID) -> None:
+        """Tell the owner that a program in a running sandbox was killed for its memory."""
+        now = self.clock.now()
+        reason = why_killed(now, self.settings.sandbox_memory_limit)
+        async with self.database.begin() as tx:
+            await EnvironmentRepository(tx).note(
+                environment_id, reason_code=OUT_OF_MEMORY, reason=reason, updated_at=now
+            )
+        self.work.changed(environment_id)
 
     async def _settle(self, seen: Environment, **values: Any) -> bool:
         async with self.database.begin() as tx:
@@ -426,6 +492,19 @@ class Steps:
             cpus=self.settings.sandbox_cpu_limit,
             pids=self.settings.sandbox_pids_limit,
         )
+
+
+@contextmanager
+def _within(limit_s: float, done: str) -> Generator[None]:
+    """End what takes longer than any runtime may.
+
+    Raises:
+        SandboxTooSlow: It did.
+    """
+    with anyio.move_on_after(limit_s) as deadline:
+        yield
+    if deadline.cancelled_caught:
+        raise SandboxTooSlow(f"The sandbox was not {done} within {limit_s / 60:g} minutes.")
 
 
 def token_hash(token: str) -> str:

@@ -17,6 +17,10 @@ AT_WORK = frozenset({"starting", "working", "waiting_permission", "waiting_quest
 ATTACHED = "active"
 DEAD = "dead"
 IDLE = "STOPPED_WHEN_IDLE"
+DISK_QUOTA = "STOPPED_OVER_DISK_QUOTA"
+BY_SERVER = frozenset({IDLE, DISK_QUOTA})
+"""Why the server stops an environment by itself; the reason that it gave then stays."""
+
 
 WAYS_ON = {
     EnvironmentStatus.STOPPED: "Start it, or open a terminal in it: sessions come back with their"
@@ -77,4 +81,6 @@ def way_on(environment: Environment) -> str | None:
         return "Try again: the repository is cloned anew."
     if environment.desired is Desired.STOPPED and environment.status is EnvironmentStatus.RUNNING:
         return "It is being stopped; this goes on by itself as soon as the runtime answers."
+    if environment.status is EnvironmentStatus.STOPPED and environment.reason_code == DISK_QUOTA:
+        return "Start it and free disk space in it, or delete what it no longer needs."
     return WAYS_ON.get(environment.status)

@@ -30,6 +30,8 @@ class CloneStatus(StrEnum):
     CLONING = "cloning"
     READY = "ready"
     FAILED = "failed"
+    REPAIRING = "repairing"
+    """Cloned, and asked to be looked through and put right; the clone is not used meanwhile."""
 
 
 class PushPolicy(StrEnum):

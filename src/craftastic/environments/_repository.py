@@ -148,7 +148,9 @@ WAITING = or_(
     ),
     and_(
         EnvironmentRow.status == EnvironmentStatus.RUNNING.value,
-        EnvironmentRow.clone_status.in_([CloneStatus.PENDING.value, CloneStatus.CLONING.value]),
+        EnvironmentRow.clone_status.in_(
+            [CloneStatus.PENDING.value, CloneStatus.CLONING.value, CloneStatus.REPAIRING.value]
+        ),
     ),
 )
 """What a reconciler has to work on."""
@@ -241,6 +243,12 @@ class EnvironmentRepository:
             EnvironmentRow.owner_id == owner_id, EnvironmentRow.sandbox_id == sandbox_id, LIVING
         )
 
+    async def owner_of(self, environment_id: UUID | None, sandbox_id: str | None) -> UUID | None:
+        """Return whose the environment is that has the id, or the sandbox where no id is given."""
+        by_id = EnvironmentRow.id == environment_id
+        wanted = EnvironmentRow.sandbox_id == sandbox_id if environment_id is None else by_id
+        return await self.tx.scalar(select(EnvironmentRow.owner_id).where(wanted, LIVING).limit(1))
+
     async def list_owned(self, owner_id: UUID) -> list[Environment]:
         """List the owner's environments, newest first."""
         return await self._list(EnvironmentRow.owner_id == owner_id, LIVING)
@@ -309,6 +317,14 @@ class EnvironmentRepository:
             (EnvironmentRow.id == environment_id, EnvironmentRow.claimed_by == holder),
             claimed_by=None,
             claimed_until=None,
+        )
+
+    async def void_claims(self) -> None:
+        """End everybody's claim."""
+        await self.tx.execute(
+            update(EnvironmentRow)
+            .where(EnvironmentRow.claimed_by.is_not(None))
+            .values(claimed_by=None, claimed_until=None)
         )
 
     async def write(
@@ -397,6 +413,17 @@ class EnvironmentRepository:
                 EnvironmentRow.desired == seen.desired.value,
                 EnvironmentRow.updated_at == seen.updated_at,
                 _unclaimed(),
+            ),
+            **values,
+        )
+
+    async def note(self, environment_id: UUID, **values: Any) -> Environment | None:
+        """Say something about a running environment, whoever works on it."""
+        return await self._changed(
+            (
+                EnvironmentRow.id == environment_id,
+                EnvironmentRow.status == EnvironmentStatus.RUNNING.value,
+                EnvironmentRow.desired == Desired.RUNNING.value,
             ),
             **values,
         )

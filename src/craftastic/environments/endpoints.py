@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import Field, PlainSerializer
 
 from craftastic.accounts.current_user import CurrentUser
+from craftastic.environments import _repair_endpoints
 from craftastic.environments.service import (
     Environment,
     EnvironmentService,
@@ -282,6 +283,9 @@ async def retry_environment(
 ) -> EnvironmentView:
     """Start an environment that failed or stopped; clone again where that failed."""
     return environment_view(await environments.retry(caller.user_id, environment_id))
+
+
+router.include_router(_repair_endpoints.router)
 
 
 @router.delete("/{environment_id}")

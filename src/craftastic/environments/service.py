@@ -29,6 +29,7 @@ from craftastic.environments._answers import (
     IdleStop,
     OneUserOnly,
     acting_for,
+    clone_failure,
     refuse_error,
     settled,
 )
@@ -59,6 +60,7 @@ from craftastic.environments._repository import (
     TooManyEnvironments,
 )
 from craftastic.environments._repository_url import BadRepositoryUrl, normalise_repository_url
+from craftastic.environments._room import EndlessRoom, Room, any_upstream, no_profile
 from craftastic.environments._trail import record, record_changes
 from craftastic.environments._work import ShuttingDown, Work
 from craftastic.errors import CraftasticError
@@ -66,7 +68,7 @@ from craftastic.failpoints import failpoint
 from craftastic.runtimes.base import Runtime, RuntimeUnavailable, SandboxState
 from craftastic.runtimes.registry import Runtimes
 from craftastic.settings import Settings
-from craftastic.worktrees.service import CloneFailed, Unsaved, WorktreeService, check_branch
+from craftastic.worktrees.service import Unsaved, WorktreeService, check_branch
 
 __all__ = [
     "AgentsAtWork",
@@ -104,14 +106,6 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 CheckUpstream = Callable[[str], Awaitable[object]]
 
 
-async def _any_upstream(_url: str) -> None:
-    """Leave the decision to the gateway."""
-
-
-async def _no_profile(_user: UUID) -> None:
-    return None
-
-
 @dataclass(frozen=True, slots=True)
 class EnvironmentService:
     """Creates, starts, stops and deletes environments.
@@ -128,9 +122,10 @@ class EnvironmentService:
     settings: Settings
     clock: Clock
     audit: AuditService
-    check_upstream: CheckUpstream = _any_upstream
-    find_profile: FindProfile = _no_profile
+    check_upstream: CheckUpstream = any_upstream
+    find_profile: FindProfile = no_profile
     at_work: AtWork = nothing_known
+    room: Room = field(default_factory=EndlessRoom)
     work: Work = field(default_factory=Work)
 
     def running(self) -> AbstractAsyncContextManager[None]:
@@ -163,6 +158,7 @@ class EnvironmentService:
             EnvironmentNameTaken: With three suggestions in the answer.
             TooManyEnvironments: The owner has as many as the settings allow.
             OneUserOnly: The runtime is in use by somebody else and cannot keep users apart.
+            StorageFull: The server's disk is full.
         """
         name, branch = check_name(name), check_branch(branch)
         url = normalise_repository_url(repository_url) if repository_url else None
@@ -171,6 +167,7 @@ class EnvironmentService:
         chosen = self._runtime(runtime or self.runtimes.default.name)
         self._refuse_broken(chosen)
         await self._refuse_second_user(owner, chosen)
+        await self.room.check()
         try:
             async with self.database.begin() as tx:
                 environment = await EnvironmentRepository(tx).add(
@@ -337,6 +334,7 @@ class EnvironmentService:
         if environment.status in {EnvironmentStatus.ERROR, EnvironmentStatus.STOPPED}:
             values |= starting()
         if environment.clone_status is CloneStatus.FAILED:
+            await self.room.check_in(environment_id)
             values |= {"clone_status": CloneStatus.PENDING.value, "clone_reason": None}
         if not values:
             return environment
@@ -367,12 +365,10 @@ class EnvironmentService:
                 environment, {"clone_status": CloneStatus.PENDING.value, "clone_reason": None}
             )
         self.work.start(environment_id, self.converge)
-        environment = await self._wait(owner, environment_id, settled, timeout_s)
+        environment = await self.wait(owner, environment_id, settled, timeout_s)
         refuse_error(environment)
         if environment.clone_status is CloneStatus.FAILED:
-            raise CloneFailed(
-                "The repository could not be cloned.", details=environment.clone_reason
-            )
+            raise clone_failure(environment, "The repository could not be cloned.")
         if environment.status is EnvironmentStatus.STOPPED:
             raise EnvironmentStopped("The environment is not running.", details=environment.reason)
         if not environment.usable:
@@ -381,12 +377,14 @@ class EnvironmentService:
         return environment
 
     async def clone_again(self, environment: Environment) -> None:
-        """Ask for a new clone: the sandbox has lost the one it had. `ready` waits for it.
+        """Ask for a new clone where the sandbox has lost the one it had. `ready` waits for it.
 
         Raises:
             EnvironmentNotFound: It was deleted meanwhile.
         """
-        await self._wish_running(environment, {"clone_status": CloneStatus.PENDING.value})
+        now = await self.get_owned(UserId(environment.owner_id), environment.id)
+        if now.clone_status is CloneStatus.READY:  # and no repair has begun meanwhile
+            await self._wish_running(now, {"clone_status": CloneStatus.PENDING.value})
 
     async def ensure_running(self, environment: Environment) -> Environment:
         """Start the sandbox of an environment where it has stopped or is gone.
@@ -431,6 +429,14 @@ class EnvironmentService:
             raise ContainerNotFound("Container not found")
         return environment
 
+    async def owner_of(
+        self, environment_id: UUID | None = None, *, sandbox_id: str | None = None
+    ) -> UserId | None:
+        """Return whose an environment is, by its id or its sandbox's; None where there is none."""
+        async with self.database.read() as tx:
+            owner = await EnvironmentRepository(tx).owner_of(environment_id, sandbox_id)
+        return None if owner is None else UserId(owner)
+
     async def remove_sandbox(self, owner: UserId, sandbox_id: str) -> None:
         """Remove a sandbox and leave its environment stopped, with its storage.
 
@@ -470,6 +476,13 @@ class EnvironmentService:
         """Make one environment what its owner wants, unless somebody is at it already."""
         await self._steps.converge(environment_id)
 
+    async def note_out_of_memory(self, environment_id: UUID) -> None:
+        """Tell the owner that a program in a running sandbox was killed for its memory.
+
+        One that does not run, or is nobody's any more, is left as it is.
+        """
+        await self._steps.note_out_of_memory(environment_id)
+
     @property
     def _steps(self) -> Steps:
         return Steps(
@@ -498,7 +511,7 @@ class EnvironmentService:
             await record(self.audit, tx, "environment.stop", wished, owner, details)
         failpoint("environment.stop.wished")
         self.work.start(environment.id, self.converge, restart=True)
-        return await self._wait(
+        return await self.wait(
             owner,
             environment.id,
             lambda one: one.status is EnvironmentStatus.STOPPED,
@@ -523,20 +536,21 @@ class EnvironmentService:
 
     async def _started(self, environment: Environment, timeout_s: float) -> Environment:
         self.work.start(environment.id, self.converge)
-        return await self._wait(
+        return await self.wait(
             UserId(environment.owner_id),
             environment.id,
             lambda one: one.status is not EnvironmentStatus.STARTING,
             timeout_s,
         )
 
-    async def _wait(
+    async def wait(
         self,
         owner: UserId,
         environment_id: UUID,
         until: Callable[[Environment], bool],
         timeout_s: float,
     ) -> Environment:
+        """Return an environment once something is true of it, or as it is after `timeout_s`."""
         deadline = anyio.current_time() + timeout_s
         while True:
             change = self.work.change(environment_id)

@@ -29,10 +29,11 @@ class SessionLists:
             lines[session.environment_id].append(_line(session))
         return lines
 
-    async def end_all(self, environment_id: UUID) -> None:
-        """Mark every session of the environment dead: its sandbox has ended."""
+    async def end_all(self, environment_id: UUID, reason: str | None = None) -> None:
+        """Mark every session of the environment dead: its sandbox has ended, and why."""
+        why = reason or SANDBOX_ENDED
         async with self.database.begin() as tx:
-            await SessionRepository(tx).end_all(environment_id, SANDBOX_ENDED, self.clock.now())
+            await SessionRepository(tx).end_all(environment_id, why, self.clock.now())
 
 
 def _line(session: Session) -> SessionLine:

@@ -467,7 +467,9 @@ class SessionRepository:
             updated_at=now,
         )
 
-    async def count_owned(self, owner_id: UUID) -> Counts:
+    async def count(self, owner_id: UUID | None) -> Counts:
+        """Count an owner's sessions by status; everybody's for None."""
+
         def counted(status: SessionStatus) -> ColumnElement[int]:
             return func.coalesce(func.sum(case((SessionRow.status == status.value, 1), else_=0)), 0)
 
@@ -476,7 +478,9 @@ class SessionRepository:
             counted(SessionStatus.ACTIVE),
             counted(SessionStatus.INACTIVE),
             counted(SessionStatus.DEAD),
-        ).where(_owned_by(owner_id), SessionRow.deleted.is_(False))
+        ).where(SessionRow.deleted.is_(False))
+        if owner_id is not None:
+            statement = statement.where(_owned_by(owner_id))
         total, active, inactive, dead = (await self.tx.execute(statement)).one()
         return Counts(total, active, inactive, dead)
 

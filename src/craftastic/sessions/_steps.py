@@ -5,6 +5,7 @@ The steps take no input beside rows, keep no memory, and may be repeated.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -207,6 +208,9 @@ class Steps:
                 )
         failpoint("session.make.recorded")
         if made is None:
+            # Another server may have removed it before this one made its terminal.
+            with suppress(CraftasticError):
+                await self.tmux.kill(environment.sandbox, session.tmux_name)
             raise SessionGone("The session was ended while it was made.")
         return made
 

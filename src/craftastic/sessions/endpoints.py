@@ -11,7 +11,7 @@ from craftastic.accounts.current_user import CurrentUser
 from craftastic.http.ids import parse_id
 from craftastic.http.wire import Wire
 from craftastic.idempotency.once import ONCE
-from craftastic.sessions import _job_endpoints
+from craftastic.sessions import _job_endpoints, _repair_endpoints
 from craftastic.sessions._wire import Absent, Sessions, Timestamp
 from craftastic.sessions.service import (
     AgentState,
@@ -289,3 +289,4 @@ async def delete_session(session_id: str, caller: CurrentUser, sessions: Session
 
 
 router.include_router(_job_endpoints.router)
+router.include_router(_repair_endpoints.router)

@@ -178,7 +178,7 @@ class SessionService:
 
         Raises:
             EnvironmentNotFound: The environment is absent, deleted or somebody else's.
-            EnvironmentInError, EnvironmentNotReady, CloneFailed: It cannot take sessions now.
+            EnvironmentInError, EnvironmentNotReady, CloneFailed, StorageFull: It takes none now.
             AgentNotFound: The agent is absent or somebody else's.
             BadPrompt: The prompt is too long, no text, or there is no agent to take it.
             BadName, BadBranchName, BadBase: As named.
@@ -190,6 +190,7 @@ class SessionService:
             RuntimeUnavailable, SandboxExhausted: The sandbox could not be asked.
         """
         environment = await self.environments.ready(owner, environment_id)
+        await self.environments.room.check_in(environment_id)
         agent = agent or WithAgent()
         if agent.id is not None:
             if self.launcher is None:
@@ -285,7 +286,7 @@ class SessionService:
         if name is not None:
             session = await self._rename(session, name)
         if status is SessionStatus.DEAD:
-            return await self._end(session, environment)
+            return await self._end(session, environment, owner)
         if status is None:
             return session
         if session.status is SessionStatus.DEAD:
@@ -401,13 +402,13 @@ class SessionService:
         async with self.database.read() as tx:
             return await SessionRepository(tx).branches(environment_id)
 
-    async def count(self, owner: UserId) -> Counts:
-        """Count the owner's sessions by status."""
+    async def count(self, owner: UserId | None) -> Counts:
+        """Count the owner's sessions by status; everybody's for None."""
         async with self.database.read() as tx:
-            return await SessionRepository(tx).count_owned(owner)
+            return await SessionRepository(tx).count(owner)
 
-    async def end_in(self, owner: UserId, environment_id: UUID) -> None:
-        """End all sessions of an environment; their rows and worktrees stay.
+    async def end_in(self, owner: UserId, environment_id: UUID, by: UserId | None = None) -> None:
+        """End all sessions of an environment, as its owner or as `by`; rows and worktrees stay.
 
         Raises:
             EnvironmentNotFound: It is absent, deleted or somebody else's.
@@ -420,7 +421,7 @@ class SessionService:
         async with self.database.read() as tx:
             sessions = await SessionRepository(tx).list_live(environment_id)
         for session in sessions:
-            await self._end(session, environment)
+            await self._end(session, environment, by or owner)
 
     async def end_strays(self, owner: UserId, sandbox_id: str) -> None:
         """End the tmux sessions of a sandbox that belong to no session.
@@ -542,11 +543,11 @@ class SessionService:
             except CraftasticError as error:
                 log.info("undone later", session=str(session.id), reason=error.message)
 
-    async def _end(self, session: Session, environment: Environment) -> Session:
+    async def _end(self, session: Session, environment: Environment, by: UUID) -> Session:
         if environment.status is EnvironmentStatus.RUNNING:
             with contextlib.suppress(SandboxGone):
                 await self.tmux.kill(environment.sandbox, session.tmux_name)
-        return await self._lost(session, ENDED_BY_OWNER, by=environment.owner_id)
+        return await self._lost(session, ENDED_BY_OWNER, by=by)
 
     async def _lost(self, session: Session, reason: str, *, by: UUID | None = None) -> Session:
         """Record that a session's tmux session is gone, unless it is only now being made.
