@@ -100,7 +100,7 @@ async def test_after_the_end_a_login_shell_goes_on_with_a_sane_terminal(desk: De
     await until(sleeps, "it is in the foreground")
     await desk.key("C-z")
     await desk.shows("Stopped")
-    await desk.type("kill %1; echo $0 $PWD")
+    await desk.type("kill %1; wait %1; echo $0 $PWD")
     await desk.shows(f"-bash {desk.cwd}")
     await desk.told("craftastic:exited")
     assert desk.gateway.events[-1]["payload"] == {"signal": 9}

@@ -112,12 +112,22 @@ def test_a_server_knows_whether_it_was_alone_in_its_data_folder(tmp_path: Path) 
     shared = {"data_dir": tmp_path / "data", "database_url": "postgresql://nowhere/one"}
     settings = Settings.model_validate(shared)
 
-    with data_folder(settings) as first, data_folder(settings) as beside:
+    def nobody_else_gets_in() -> None:
+        with pytest.raises(DataFolderTaken), data_folder(settings, wait_s=0):
+            pass
+        called.append("first")
+
+    called: list[str] = []
+    with (
+        data_folder(settings, first=nobody_else_gets_in) as first,
+        data_folder(settings, first=lambda: called.append("beside")) as beside,
+    ):
         pass
     with data_folder(settings) as after_them:
         pass
 
     assert (first, beside, after_them) == (True, False, True)
+    assert called == ["first"]
 
 
 def test_a_data_folder_that_cannot_be_made_is_told() -> None:

@@ -1,5 +1,6 @@
 """The whole app over the runtime in memory, and something of everything in it."""
 
+import json
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -13,8 +14,8 @@ from craftastic.accounts.service import UserId
 from craftastic.agent_runs.service import RunEvent
 from craftastic.app import build_app
 from craftastic.database import Base
-from craftastic.runtimes.base import Runtime
-from craftastic.runtimes.memory import MemoryRuntime
+from craftastic.runtimes.base import RunResult, Runtime
+from craftastic.runtimes.memory import Call, MemoryRuntime
 from craftastic.runtimes.registry import Runtimes
 from craftastic.settings import Settings
 from tests.fakes.asgi import client_of
@@ -41,12 +42,31 @@ def whole_settings(folder: Path, database_url: str, **more: object) -> Settings:
     )
 
 
+async def empty_disk(call: Call) -> RunResult:
+    """Play a command that does nothing; the one that looks at the disk finds nothing on it."""
+    asked = json.loads(call.stdin) if call.stdin.startswith(b'{"command":') else {}
+    tiers = [{"tier": tier, "bytes": 0, "items": []} for tier in (1, 2, 3)]
+    answers: dict[str, object] = {
+        "measure": {
+            **dict.fromkeys(("repository", "home", "cache", "other"), 0),
+            "complete": True,
+            "sessions": [],
+            "tiers": tiers,
+        },
+        "tokens": {"tokens": {}},
+        "reclaim": {"freed": 0, "removed": [], "kept": []},
+        "tidy": {},
+    }
+    answer = answers.get(asked.get("command", ""))
+    return RunResult(0, b"" if answer is None else json.dumps(answer).encode(), b"")
+
+
 @asynccontextmanager
 async def whole_app(
     settings: Settings, runtime: MemoryRuntime | None = None
 ) -> AsyncGenerator[tuple[httpx.AsyncClient, MemoryRuntime]]:
     """Run the app as a server does, and give a client of it and its runtime."""
-    runtime = runtime or MemoryRuntime()
+    runtime = runtime or MemoryRuntime(empty_disk)
 
     def in_memory(_settings: Settings, _instance: str) -> Runtime:
         return runtime

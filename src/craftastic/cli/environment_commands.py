@@ -153,12 +153,14 @@ def environment_repair(
     """Look an environment's repository through; a damaged one is cloned anew, and kept."""
     from craftastic.cli.names import load_names
     from craftastic.cli.output import printable, say, show_json
-    from craftastic.cli.remote import segment
+    from craftastic.cli.remote import CREATE_TIMEOUT_S, segment
 
     async def work(remote: Any) -> None:
         found = (await load_names(remote)).environment(environment)
         say("Looking through the repository; this takes a while for a large one.")
-        repaired = await remote.post(f"/api/environments/{segment(found['id'])}/repair")
+        repaired = await remote.post(
+            f"/api/environments/{segment(found['id'])}/repair", timeout_s=CREATE_TIMEOUT_S
+        )
         if as_json:
             show_json(repaired)
             return

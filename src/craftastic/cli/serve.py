@@ -5,7 +5,7 @@ import resource
 import socket
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, cast
 
@@ -65,21 +65,26 @@ def serve(host: str | None = None, port: int | None = None) -> NoReturn:
     _raise_file_limit()
     os.umask(0o077)
     listening = listen(settings)
-    with data_folder(settings) as alone:
-        uvloop.run(runner.upgrade(settings.sqlalchemy_url))
-        if alone:
-            uvloop.run(void_claims(settings.sqlalchemy_url))
+    with data_folder(settings, first=lambda: _be_the_first(settings)) as alone:
+        if not alone:
+            uvloop.run(runner.upgrade(settings.sqlalchemy_url))
         config = uvicorn_config(settings)
         application = config.app
         config.app = start = WatchedStart(edge := Draining(cast("Any", application)))
         server = DrainingServer(config, application, edge)
+        start.on_end = server.end_with_failure
         # Ctrl-C is how a person ends it, and comes once more when all is put away: no failure.
         # A start that failed ends in SystemExit; what it was is told below.
         with suppress(KeyboardInterrupt, SystemExit):
             server.serve_until_ended(listening)
     if not server.started and start.failure is not None:
         raise start.failure
-    _leave(0 if server.started else 1)
+    _leave(0 if server.started and not server.has_failed else 1)
+
+
+def _be_the_first(settings: Settings) -> None:
+    uvloop.run(runner.upgrade(settings.sqlalchemy_url))
+    uvloop.run(void_claims(settings.sqlalchemy_url))
 
 
 def _leave(code: int) -> NoReturn:
@@ -119,6 +124,7 @@ class DrainingServer(uvicorn.Server):
         self._application = application
         self._edge = edge
         self._is_done = False
+        self.has_failed = False
 
     def serve_until_ended(self, listening: list[socket.socket]) -> None:
         """Serve, and come back when everything is put away; blocks.
@@ -132,6 +138,11 @@ class DrainingServer(uvicorn.Server):
             # While one of them starts a sandbox, the data folder is still in use.
             if thread is not threading.main_thread() and not thread.daemon:
                 thread.join()
+
+    def end_with_failure(self) -> None:
+        """End because what runs beside the requests has ended: nothing would be looked after."""
+        if not self.should_exit:
+            self.has_failed = self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -180,13 +191,17 @@ class WatchedStart:
 
     Starlette hands such a failure on as the text of its trace, which only a bug deserves.
 
+    The server goes on when its application ends after its start; then somebody else has to act.
+
     Attributes:
         failure: Why the application did not start, when the project raised that on purpose.
+        on_end: Called when the application has ended, whether it was told to or not.
     """
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self.failure: CraftasticError | None = None
+        self.on_end: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":
@@ -207,6 +222,8 @@ class WatchedStart:
             for message in held:
                 await send(message if self.failure is None else {**message, "message": ""})
             raise
+        finally:
+            self.on_end()
 
 
 def _on_purpose(error: BaseException) -> CraftasticError | None:

@@ -200,9 +200,11 @@ def session_attach(
 def session_repair(session: OneSession = None, as_json: Json = False) -> None:
     """Make a session's worktree whole again, with the files that are in it; says what was done."""
     from craftastic.cli.output import printable, show_json
+    from craftastic.cli.remote import CREATE_TIMEOUT_S
 
     async def work(remote: Any) -> None:
-        repaired = await remote.post(f"{await _path(remote, session)}/repair")
+        path = f"{await _path(remote, session)}/repair"
+        repaired = await remote.post(path, timeout_s=CREATE_TIMEOUT_S)
         if as_json:
             show_json(repaired)
             return

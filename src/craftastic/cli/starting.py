@@ -5,7 +5,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -46,11 +46,16 @@ class DataFolderUnusable(Unavailable):
 
 
 @contextmanager
-def data_folder(settings: Settings, *, wait_s: float = ANOTHER_SERVER_S) -> Generator[bool]:
+def data_folder(
+    settings: Settings,
+    *,
+    wait_s: float = ANOTHER_SERVER_S,
+    first: Callable[[], None] = lambda: None,
+) -> Generator[bool]:
     """Make the data folder, and keep strangers out of it as long as the block lasts.
 
-    The block is told whether this server was alone in it, so that whatever another one has begun
-    is nobody's any more.
+    The block is told whether this server was alone in it when it came. If so, `first` is called
+    before any other gets in: what an earlier one has begun is nobody's until it has returned.
 
     Two servers on one folder with two databases would each take the other's sandboxes for strays.
     Over one PostgreSQL they know each other's, and share the folder. The lock is the kernel's: it
@@ -72,7 +77,13 @@ def data_folder(settings: Settings, *, wait_s: float = ANOTHER_SERVER_S) -> Gene
             details="Give it to the server's user, or set CRAFTASTIC_DATA_DIR to another folder.",
         ) from error
     try:
-        yield _take(lock, folder, _database(settings), wait_s)
+        database = _database(settings)
+        alone = _take(lock, folder, database, wait_s)
+        if alone:
+            first()
+        if database is not None:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        yield alone
     finally:
         os.close(lock)
 
@@ -112,8 +123,6 @@ def _taken(lock: int, database: str | None) -> bool | None:
         with suppress(OSError):
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()} {database or ''}\n".encode(), 0)
-        if database is not None:
-            fcntl.flock(lock, fcntl.LOCK_SH)
         return True
     if database is None:
         return None

@@ -1,7 +1,8 @@
 """What becomes of a WebSocket whose client is slow, stops reading, or is gone without a word.
 
-A ping that nobody answers tells that a client is gone, as long as nothing lies before it: one that
-reads slowly gets to it late. So while bytes wait, it counts whether the client takes any of them.
+A ping that nobody answers tells that a client is gone, as long as nothing lies before it or before
+its answer: one that reads slowly gets to it late, and one that sends much answers after that. So it
+counts as well whether the client takes, or sends, any bytes at all.
 """
 
 import asyncio
@@ -40,6 +41,10 @@ class SocketConnection(WebSocketsSansIOProtocol):
     linger_s: ClassVar[float] = LINGER_S
     _acknowledged = -1
     _moved_at = 0.0
+    _sends = False
+    """Something came since the answer to a ping was last looked for."""
+    _taken = -1
+    """What `_acknowledged()` said when it was."""
     _look_timer: asyncio.TimerHandle | None = None
     """Runs while bytes wait for the client."""
     _linger_timer: asyncio.TimerHandle | None = None
@@ -51,6 +56,14 @@ class SocketConnection(WebSocketsSansIOProtocol):
         with suppress(OSError):
             if one is not None:
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        self._sends = True
+        super().data_received(data)
+
+    def send_keepalive_ping(self) -> None:
+        self._sends, self._taken = False, _acknowledged(self.transport)
+        super().send_keepalive_ping()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -64,9 +77,15 @@ class SocketConnection(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def keepalive_timeout(self) -> None:
-        if self.transport.get_write_buffer_size() and not self.transport.is_closing():
+        waits = self.transport.get_write_buffer_size() > 0
+        if waits:
             # The ping itself may wait in the queue: whether anything is taken of it counts.
             self._watch()
+        sends, self._sends = self._sends, False
+        taken, self._taken = self._taken, _acknowledged(self.transport)
+        takes = taken != self._taken
+        # What is not read yet, because a sandbox is slow to take it, may hold the answer.
+        if (waits or sends or takes or self.read_paused) and not self.transport.is_closing():
             self.pong_timer = self.loop.call_later(self._pong_s, self.keepalive_timeout)
             return
         super().keepalive_timeout()

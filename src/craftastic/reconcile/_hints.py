@@ -99,6 +99,10 @@ class Hints:
                 log.info("runtimes in use are not known", reason=error.message)
                 await anyio.sleep(FOLLOW_PAUSE_S)
                 continue
+            except Exception:  # an edge: whatever it is, it must not end the server's work
+                log.exception("runtimes in use are not known")
+                await anyio.sleep(FOLLOW_PAUSE_S)
+                continue
             for runtime in found:
                 if runtime.name not in names:
                     names.add(runtime.name)
@@ -125,3 +129,5 @@ class Hints:
             await self._note(environment_id)
         except CraftasticError as error:
             log.info("not noted", environment=str(environment_id), reason=error.message)
+        except Exception:  # an edge, as above
+            log.exception("not noted", environment=str(environment_id))

@@ -89,12 +89,15 @@ class DockerEvents:
                 async with self._stream() as events:
                     if lost_at is not None and (failed or self.now() - lost_at > AWAY_S):
                         self._away = Away(lost_at, self.now())
-                    pause_s, lost_at, failed = FIRST_PAUSE_S, None, False
+                    lost_at, failed, opened = None, False, anyio.current_time()
                     tell(Hint())
                     with anyio.move_on_after(RENEWED_S):
                         async for event in events:
                             self._tell(event, tell)
                         lost_at = self.now()
+                # One that ends as soon as it is opened is asked for ever less often.
+                if anyio.current_time() - opened > FOLLOW_PAUSE_S:
+                    pause_s = FIRST_PAUSE_S
             except (RuntimeUnavailable, EngineRefused) as error:
                 # A connection that was cut says nothing about the engine; a second failure does.
                 failed, lost_at = lost_at is not None, lost_at or self.now()

@@ -384,7 +384,7 @@ class Hub:
         """
         pane = feed.pane
         lines = [" ".join(words) for words in without_hooks()]
-        lines += [f"set-option -p -t {pane} remain-on-exit off"]
+        lines += [f"set-option -p -t {pane} remain-on-exit off", f"select-pane -e -t {pane}"]
         while True:
             usable = self._usable
             await connection.call(" ; ".join(lines).encode(), len(lines))

@@ -5,6 +5,7 @@ name again; one who changes the option as well has a session of their own.
 """
 
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,8 +49,9 @@ def naming_back(found: Sequence[Listed]) -> list[str]:
     # Whoever else took one of the names has to give it up.
     others = [one for one in found if one.name in wrong and one not in wrong.values()]
     words: list[str] = []
-    for number, one in enumerate([*wrong.values(), *others]):
-        words += [";", "rename-session", "-t", one.id, f"renamed-{number}-{one.id[1:]}"]
+    for one in [*wrong.values(), *others]:
+        # A name that nobody inside can have taken before.
+        words += [";", "rename-session", "-t", one.id, f"renamed-{secrets.token_hex(8)}"]
     for mark, one in wrong.items():
         words += [";", "rename-session", "-t", one.id, mark]
     return words[1:]

@@ -27,14 +27,14 @@ class Desk:
     runtimes: list[Runtime] = field(default_factory=list[Runtime])
     looks: list[float] = field(default_factory=list[float])
     noted: list[UUID] = field(default_factory=list[UUID])
-    refuses: bool = False
+    refuses: Exception | None = None
     during_look: Callable[[], None] | None = None
     changed: anyio.Event = field(default_factory=anyio.Event)
 
     async def followed(self) -> Sequence[Runtime]:
-        if self.refuses:
-            self.refuses = False
-            raise Unavailable("the database is away")
+        refusal, self.refuses = self.refuses, None
+        if refusal is not None:
+            raise refusal
         return self.runtimes
 
     async def look(self) -> None:
@@ -47,8 +47,8 @@ class Desk:
     async def note(self, environment_id: UUID) -> None:
         self.noted.append(environment_id)
         self.wake()
-        if self.refuses:
-            raise Unavailable("the database is away")
+        if self.refuses is not None:
+            raise self.refuses
 
     def wake(self) -> None:
         self.changed.set()
@@ -161,15 +161,20 @@ async def test_what_is_held_of_a_storm_is_bounded(
     assert len(desk.noted) == 10
 
 
-async def test_a_note_that_fails_and_a_database_that_is_away_end_nothing(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    "refusal", [Unavailable("the database is away"), ValueError("no such row")]
+)
+async def test_a_note_that_fails_and_a_database_that_is_away_end_nothing(
+    desk: Desk, refusal: Exception
+) -> None:
     runtime = MemoryRuntime()
     desk.runtimes.append(runtime)
-    desk.refuses = True
+    desk.refuses = refusal
     one = uuid4()
 
     async with running(desk) as hints:
         await desk.has(looks=1)  # the runtimes were asked for again
-        desk.refuses = True
+        desk.refuses = refusal
         hints.tell(Hint(one, out_of_memory=True))
         await desk.has(noted=1)
         hints.tell(Hint())
