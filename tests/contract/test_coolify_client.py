@@ -3,7 +3,7 @@
 import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -14,6 +14,8 @@ import pytest
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
+from craftastic.circuit import VAIN
+from craftastic.coolify._http import AT_ONCE
 from craftastic.coolify.api import (
     Abilities,
     Coolify,
@@ -684,6 +686,93 @@ async def test_slow_coolify_keeps_no_connections_from_others(hurried: CoolifyHtt
             assert await free.version() == NEW
 
     assert len(slow.calls) < 50
+
+
+async def many(ask: Callable[[], Awaitable[object]], count: int) -> None:
+    """Ask at once, and see no answer to any."""
+
+    async def one() -> None:
+        with pytest.raises(CoolifyUnavailable):
+            await ask()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(count):
+            tasks.start_soon(one)
+
+
+async def test_who_waits_for_ones_own_turn_in_vain_shuts_nobody_out(hurried: CoolifyHttp) -> None:
+    with ToyCoolify(NEW) as toy:
+        token = toy.token()
+        one = hurried.api(toy.url, token, trusted=True, asker="one")
+        other = hurried.api(toy.url, token, trusted=True, asker="other")
+        turns = hurried._turns.of("one")
+        async with AsyncExitStack() as held:
+            for _ in range(AT_ONCE):
+                await held.enter_async_context(turns.semaphore)
+            await many(one.version, 2 * VAIN)
+
+        assert toy.calls == []
+        assert await other.version() == NEW
+
+
+async def test_who_waits_for_a_connection_in_vain_shuts_nobody_out() -> None:
+    limits, free = httpx.Limits(max_connections=1), anyio.Event()
+    with ToyCoolify(NEW) as slow, ToyCoolify(NEW) as fast:
+        slow.fault("/version", hang=True)
+        async with (
+            pinned_client(STRICT) as users,
+            httpx.AsyncClient(trust_env=False, limits=limits, timeout=60) as operator,
+            anyio.create_task_group() as tasks,
+        ):
+            patient = of(CoolifyHttp(users, operator, call_s=60), slow)
+
+            async def ask() -> None:
+                await patient.version()
+                free.set()
+
+            tasks.start_soon(ask)
+            await anyio.to_thread.run_sync(lambda: slow.wait_for("GET", "/version"))
+            hurried = CoolifyHttp(users, operator, call_s=SHORT_S)
+            await many(of(hurried, fast).version, VAIN)
+            assert fast.calls == []
+            slow.release()
+            await free.wait()
+            assert await of(hurried, fast).version() == NEW
+
+
+async def test_an_answer_that_is_too_long_is_an_answer(hurried: CoolifyHttp) -> None:
+    with ToyCoolify(NEW) as toy:
+        coolify = of(hurried, toy)
+        for _ in range(2):
+            toy.fault("/version", hang=True, times=VAIN - 1)
+            await many(coolify.version, VAIN - 1)
+            toy.heal()
+            toy.fault("/version", 200, body=b"x" * (2 << 20))
+            with pytest.raises(CoolifyUnavailable, match="too long to be read"):
+                await coolify.version()
+
+        assert await coolify.version() == NEW
+
+
+async def test_answers_that_come_too_slowly_shut_nobody_out(hurried: CoolifyHttp) -> None:
+    with ToyCoolify(NEW) as toy:
+        coolify = of(hurried, toy)
+        toy.fault("/version", 200, body=b"4.3.11" + b" " * 1000, drip_s=0.05, times=VAIN)
+
+        await many(coolify.version, VAIN)
+
+        assert await coolify.version() == NEW
+
+
+async def test_a_coolify_that_does_not_answer_is_left_alone(hurried: CoolifyHttp) -> None:
+    with ToyCoolify(NEW) as toy:
+        coolify = of(hurried, toy)
+        toy.fault("/version", hang=True, times=VAIN)
+        await many(coolify.version, VAIN)
+        toy.heal()
+
+        with pytest.raises(CoolifyUnavailable, match="did not a moment ago"):
+            await coolify.version()
 
 
 async def test_runs_that_are_too_long_together_come_in_smaller_numbers(

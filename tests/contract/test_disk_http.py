@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import anyio
 import httpx
 import pytest
+import sqlalchemy
 
 from craftastic.database import Database
+from craftastic.disk._asking import PYTHON
+from craftastic.disk._repository import DiskRepository, DiskUseRow
 from craftastic.disk._room import Space
 from craftastic.disk.service import (
     DiskNotMeasured,
@@ -64,7 +67,7 @@ def asked(rig: Rig) -> Generator[list[str]]:
     entered, seen = rig.runtime._enter, list[str]()
 
     async def enter(call: Call) -> None:
-        if call.argv[:1] == ("python3",) and b'"command"' in call.stdin:
+        if call.argv[:1] == (PYTHON,) and b'"command"' in call.stdin:
             seen.append(json.loads(call.stdin)["command"])
         await entered(call)
 
@@ -270,10 +273,52 @@ def _now(database: Database) -> str:
 
 
 async def _make_due(database: Database) -> None:
-    import sqlalchemy  # noqa: PLC0415
+    await _set(database, "disk_uses SET next_at = 0")
 
+
+async def _set(database: Database, values: str) -> None:
     async with database.begin() as tx:
-        await tx.execute(sqlalchemy.text("UPDATE disk_uses SET next_at = 0"))
+        await tx.execute(sqlalchemy.text(f"UPDATE {values}"))
+
+
+async def test_a_look_that_does_not_end_keeps_its_owners_others_waiting_and_nobody_else(
+    rig: Rig, disk: DiskService, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("craftastic.disk.service.DISK_INTERVAL_S", 0.1)
+    environments, other = rig.shop.environments, await rig.shop.add_user()
+    same = await environments.create(rig.shop.owner, name="same")
+    second = await environments.create(other, name="second")
+    await disk.reconcile()
+    await _make_due(database)
+    async with database.begin() as tx:
+        first = DiskUseRow.environment_id == rig.environment.id
+        await tx.execute(sqlalchemy.update(DiskUseRow).where(first).values(next_at=-1.0))
+    real, asked_at, release = rig.runtime.answer, list[UUID](), anyio.Event()
+
+    async def slow(call: Call) -> RunResult:
+        if call.argv[:1] == (PYTHON,):
+            of_it = await environments.list_running()
+            asked_at.extend(one.id for one in of_it if one.sandbox == call.sandbox)
+            if call.sandbox == rig.environment.sandbox:
+                await release.wait()
+        return await real(call)
+
+    async def measured() -> bool:
+        async with database.read() as tx:
+            use = await DiskRepository(tx).find(second.id)
+        return use is not None and use.measured_at is not None and not use.busy
+
+    rig.runtime.answer = slow
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(disk.reconcile)
+        await until(lambda: rig.environment.id in asked_at, "the look begins that does not end")
+        await until(lambda: second.id in asked_at, "the other owner's is looked at")
+        await until(measured, "it is measured")
+        await _make_due(database)  # it alone: the others are claimed, or not to be claimed yet
+        await until(lambda: asked_at.count(second.id) > 1, "what became due meanwhile is, too")
+        assert same.id not in asked_at
+        release.set()
+        await until(lambda: same.id in asked_at, "then the owner's next one is")
 
 
 async def test_over_its_quota_an_environment_takes_no_sessions_until_enough_is_freed(
@@ -355,6 +400,33 @@ async def test_far_over_its_quota_an_environment_that_grows_is_stopped_and_can_b
     await until(stopped, "it has grown further")
 
 
+async def test_a_stop_for_the_quota_that_was_refused_is_tried_again_without_further_growth(
+    rig: Rig, database: Database
+) -> None:
+    disk, owner, id_ = disk_of(rig, disk_quota_mib=10), rig.shop.owner, rig.environment.id
+    home = rig.runtime.home(id_)
+
+    async def stopped() -> bool:
+        found = await rig.shop.environments.get_owned(owner, id_)
+        return found.status is EnvironmentStatus.STOPPED
+
+    fill(home, "mine", 12 * MIB)
+    await disk.measure(owner, id_)
+    fill(home, "more", MIB)
+    until_s = f"{_now(database)} + 10"
+    await _set(database, f"environments SET claimed_by = 'somebody', claimed_until = {until_s}")
+    await disk.measure(owner, id_)
+    assert not await stopped()  # somebody is at it at that moment
+
+    await _set(database, "environments SET claimed_by = NULL, claimed_until = NULL")
+    await disk.measure(owner, id_)
+
+    await until(stopped, "it is stopped")
+    await rig.shop.environments.start(owner, id_)
+    await disk.measure(owner, id_)
+    assert not await stopped()  # it was told so once
+
+
 async def test_a_level_that_changes_is_told_to_its_owner(rig: Rig, database: Database) -> None:
     disk, owner, id_ = disk_of(rig, disk_quota_mib=10), rig.shop.owner, rig.environment.id
     told = "SELECT count(*) FROM events WHERE type = 'disk.changed'"
@@ -390,16 +462,60 @@ async def test_below_the_floor_of_free_space_nothing_new_is_made(
 async def test_a_clone_that_failed_is_not_tried_again_over_the_quota(
     rig: Rig, database: Database
 ) -> None:
-    import sqlalchemy  # noqa: PLC0415
-
     disk = disk_of(rig, disk_quota_mib=10)
     fill(rig.runtime.home(rig.environment.id), "mine", 11 * MIB)
     await disk.measure(rig.shop.owner, rig.environment.id)
-    async with database.begin() as tx:
-        await tx.execute(sqlalchemy.text("UPDATE environments SET clone_status = 'failed'"))
+    await _set(database, "environments SET clone_status = 'failed'")
 
     with pytest.raises(DiskQuotaExceeded):
         await rig.shop.environments.retry(rig.shop.owner, rig.environment.id)
+
+
+async def test_a_reclaim_that_cannot_be_put_right_is_tried_seldom_and_says_why(
+    rig: Rig, disk: DiskService, database: Database, clock: FakeClock
+) -> None:
+    real = rig.runtime.answer
+
+    async def broken(call: Call) -> RunResult:
+        if b'"reclaim"' in call.stdin or b'"tidy"' in call.stdin:
+            clock.advance(30.0)
+            return RunResult(1, b"", b"killed\n")
+        return await real(call)
+
+    rig.runtime.answer = broken
+    with pytest.raises(DiskNotMeasured):
+        await disk.reclaim(rig.shop.owner, rig.environment.id, 2)
+
+    with asked(rig) as seen, anyio.move_on_after(10.0):
+        await disk.reconcile()
+        await disk.reconcile()
+
+    assert seen == ["tidy"]
+    ((tier, left_s),) = await rows(
+        database,
+        f"SELECT reclaim_tier, next_at - {_now(database)} FROM disk_uses",  # noqa: S608
+    )
+    assert tier == 2
+    assert 250 < float(str(left_s)) <= 300
+    shown = await disk.get(rig.shop.owner, rig.environment.id)
+    assert shown.reason == "The sandbox does not tell what its disk is used for"
+
+    rig.runtime.answer = real
+    await _make_due(database)
+    with asked(rig) as seen:
+        await disk.reconcile()
+    assert seen == ["tidy", "measure"]
+
+
+async def test_whoever_waits_for_another_look_of_the_same_owners_is_told_so_in_time(
+    rig: Rig, disk: DiskService, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("craftastic.disk.service.CLAIM_WAIT_S", 0.2)
+    async with disk.slots.one(rig.shop.owner, float("inf")):
+        answer = await client.post(path(rig, "/measure"))
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "DISK_BUSY")
+    assert (await client.post(path(rig, "/measure"))).status_code == 200
 
 
 async def test_a_reclaim_that_fails_stays_on_record_until_it_is_put_right(

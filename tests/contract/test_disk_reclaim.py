@@ -23,6 +23,7 @@ from tests.fakes.served import IDENTITY, Rig, rigged
 pytestmark = pytest.mark.parametrize("database", BACKENDS, indirect=True)
 
 TOO_MANY = 3000
+PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -72,6 +73,13 @@ CASES = (
     Case("unpushed", "echo two >file; git commit -qam two", "not pushed"),
     Case("stash", "echo two >file; git stash -q", "stash of its branch"),
     Case("ignored", "echo SECRET=1 >.env", "ignored file that no tool makes again: .env"),
+    Case("ignored-in-build", "mkdir build; echo x >build/prod.log", "again: build/prod.log"),
+    Case("ignored-file", "echo mine >node_modules", "no tool makes again: node_modules"),
+    Case("in-an-ignored-folder", "mkdir -p .env/target; echo mine >.env/target/labels.csv",
+         "no tool makes again: .env"),
+    Case("among-what-is-ignored", "mkdir -p data/target; echo mine >data/target/labels.csv;"
+         " echo 'data/*' >>$(git rev-parse --git-common-dir)/info/exclude",
+         "no tool makes again: data/target"),
     Case("tracked-folder", "echo x >src/build/mine.log", "src/build/mine.log"),
     Case("overlooked", "echo two >file; git update-index --skip-worktree file", "overlook"),
     Case("assumed", "echo two >file; git update-index --assume-unchanged file", "overlook"),
@@ -280,6 +288,36 @@ async def test_a_folder_that_git_does_not_ignore_or_tracks_files_in_stays(
     assert why(done, session) == "it has new files"
 
 
+async def test_a_folder_that_ignores_itself_as_a_whole_goes_as_one_that_git_was_told_to_ignore(
+    rig: Rig, disk: DiskService
+) -> None:
+    session = await ended(rig, "topic")
+    fill(rig.tree(session), ".ruff_cache/0.1/x")
+    (rig.tree(session) / ".ruff_cache/.gitignore").write_text("*\n")
+
+    second = await reclaim(rig, disk, 2)
+    third = await reclaim(rig, disk, 3)
+
+    assert [Path(one.path).name for one in second.removed] == [".ruff_cache"]
+    assert [one.kind for one in third.removed] == ["worktree"]
+
+
+async def test_a_worktree_that_lies_in_another_one_is_left_alone_and_keeps_nothing_from_being_freed(
+    rig: Rig, disk: DiskService
+) -> None:
+    outer = await ended(rig, "topic")
+    await in_git(rig, outer, "git switch -q -c other; git branch -qD topic")
+    inner = await rig.make("topic/x")
+    assert rig.tree(inner).is_relative_to(rig.tree(outer))
+    fill(rig.tree(outer), "node_modules/a")
+    fill(rig.tree(inner), "node_modules/a")
+
+    done = await reclaim(rig, disk, 2)
+
+    assert [one.path for one in done.removed] == [f"{outer.working_directory}/node_modules"]
+    assert (rig.tree(inner) / "node_modules/a").exists()
+
+
 @pytest.mark.parametrize("at", [1, 2])
 async def test_a_write_between_the_looks_keeps_the_worktree_where_it_was(
     rig: Rig, disk: DiskService, tmp_path: Path, at: int
@@ -359,6 +397,63 @@ async def test_a_reclaim_waits_for_other_operations_on_the_repository(
 
     assert ended_at == [True]
     assert not rig.tree(session).exists()
+
+
+async def test_other_operations_on_the_repository_need_not_wait_while_worktrees_are_looked_at(
+    rig: Rig, disk: DiskService, tmp_path: Path
+) -> None:
+    first, second = await ended(rig, "first"), await ended(rig, "second")
+    # A git that tells, each time that it is asked about a worktree in its place, whether the lock
+    # is free.
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    lock = _inside(rig, rig.repository / "craftastic.lock")
+    (programs / "git").write_text(
+        '#!/bin/sh\ncase "$*" in\n'
+        f' *"-C {worktrees_path(rig.environment.id)}/"[!.]*)\n'
+        f'  if flock -n {lock} true; then echo free; else echo held; fi >>"$HOME/told";;\n'
+        'esac\nexec /usr/bin/git "$@"\n'
+    )
+    (programs / "git").chmod(0o755)
+    await _with_programs(rig, programs)
+
+    await reclaim(rig, disk, 3)
+
+    told = (rig.runtime.home(rig.environment.id) / "told").read_text().split()
+    assert set(told) == {"free"}
+    assert not rig.tree(first).exists()
+    assert not rig.tree(second).exists()
+
+
+async def test_pipes_in_the_place_of_files_make_nobody_wait(rig: Rig, disk: DiskService) -> None:
+    session = await ended(rig, "topic")
+    await rig.sh(
+        'mkdir -p "$1/worktrees/x" "$HOME/.craftastic"; mkfifo "$1/worktrees/x/gitdir";'
+        ' rm -f "$HOME/.craftastic/reclaim.lock"; mkfifo "$HOME/.craftastic/reclaim.lock"',
+        str(_inside(rig, rig.repository)),
+    )
+
+    with anyio.fail_after(PATIENCE_S):
+        await disk.measure(rig.shop.owner, rig.environment.id)
+        await reclaim(rig, disk, 3)
+
+    assert not rig.tree(session).exists()
+
+
+async def test_a_python_of_the_sandboxs_own_is_not_the_one_that_looks(
+    rig: Rig, disk: DiskService, tmp_path: Path
+) -> None:
+    home = rig.runtime.home(rig.environment.id)
+    (home / "bin").mkdir()
+    (home / "bin/python3").write_text('#!/bin/sh\necho asked >>"$HOME/asked"\nexec sleep 600\n')
+    (home / "bin/python3").chmod(0o755)
+    rig.runtime.path = f"/home/dev/bin:{rig.runtime.path}"
+
+    with anyio.fail_after(PATIENCE_S):
+        shown = await disk.measure(rig.shop.owner, rig.environment.id)
+
+    assert shown.reason is None
+    assert not (home / "asked").exists()
 
 
 async def test_what_a_cut_short_reclaim_left_aside_is_put_back_or_finished(

@@ -7,7 +7,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from craftastic.circuit import VAIN
 from craftastic.database import Database
+from craftastic.github._client import GitHubClient
+from craftastic.github._device_flow import DeviceCode
 from craftastic.github.service import (
     FlowFailed,
     FlowNotFound,
@@ -18,6 +21,7 @@ from craftastic.github.service import (
     GitHubUnavailable,
     TooManyFlows,
 )
+from tests.conftest import free_port
 from tests.fakes.clock import FakeClock
 from tests.fakes.github_rig import GitHubRig, eventually, github_rig
 from tests.fakes.toy_github import DEVICE_CODE, DEVICE_GRANT, REDEEM, ToyGitHub
@@ -511,3 +515,19 @@ async def test_a_user_who_is_deleted_takes_everything_along(rig: GitHubRig) -> N
 
     for table in ("github_accounts", "github_flows", "secrets"):
         assert await rig.rows(table) == []
+
+
+async def test_an_api_that_cannot_be_reached_shuts_nobody_out_of_signing_in(rig: GitHubRig) -> None:
+    service = await rig.server(github_api_url=f"http://127.0.0.1:{free_port()}")
+    client = GitHubClient(service.http, service.settings, rig.clock)
+    for _ in range(VAIN):
+        with pytest.raises(GitHubUnavailable):
+            await client.person("any")
+    with pytest.raises(GitHubUnavailable) as refused:
+        await client.person("any")
+
+    begun = await client.begin()
+
+    assert refused.value.context["reason"] == "nor did it lately"
+    assert isinstance(begun, DeviceCode)
+    assert rig.toy.count(DEVICE_CODE) == 1

@@ -179,6 +179,61 @@ async def test_a_damaged_head_of_a_worktree_is_on_its_branch_again(rig: GitRig) 
     await works(rig)
 
 
+async def test_a_branch_that_is_still_to_be_born_is_left_as_it_is(rig: GitRig) -> None:
+    await rig.sh("git checkout -q --orphan other")
+
+    assert await mend(rig) == ""
+
+    assert await rig.sh("git symbolic-ref HEAD") == "refs/heads/other"
+
+
+async def test_a_commit_that_a_worktree_was_on_and_cannot_be_read_is_told(rig: GitRig) -> None:
+    await rig.sh("git switch -q --detach")
+    lost = await rig.commit_typed("own.txt")
+    loose(rig, lost).unlink()
+
+    done = await mend(rig)
+
+    assert "is on work again" in done
+    (kept,) = entry(rig).glob("HEAD.damaged-*")
+    assert kept.name in done
+    assert kept.read_text().strip() == lost
+
+
+@pytest.mark.parametrize("left", ["gone", "empty"])
+async def test_what_was_only_known_by_the_entry_of_a_folder_that_is_gone_is_kept(
+    left: str, rig: GitRig
+) -> None:
+    await rig.sh("git switch -q --detach")
+    own = await rig.commit_typed("own.txt")
+    await rig.sh("echo staged >staged; git add staged")
+    shutil.rmtree(rig.folder)
+    if left == "empty":
+        rig.folder.mkdir()
+
+    done = await mend(rig)
+
+    found = re.search("is kept as (refs/craftastic/kept/work-[0-9TZ]+)", done)
+    assert found is not None
+    assert await rig.sh(f"git show {found[1]}:staged") == "staged"
+    assert await rig.sh(f"git rev-parse {found[1]}^") == own
+    await works(rig)
+
+
+async def test_an_unfinished_merge_of_a_folder_that_is_gone_is_kept_as_it_was(
+    rig: GitRig,
+) -> None:
+    own = await rig.commit_typed("own.txt")
+    (entry(rig) / "MERGE_HEAD").write_text(f"{own}\n")
+    shutil.rmtree(rig.folder)
+
+    done = await mend(rig)
+
+    (kept,) = (rig.folder.parent / ".kept").glob("work-*.entry")
+    assert kept.name in done
+    assert (kept / "MERGE_HEAD").read_text() == f"{own}\n"
+
+
 async def test_a_lock_that_was_left_is_refused_and_a_repair_removes_it(rig: GitRig) -> None:
     lock = entry(rig) / "index.lock"
     lock.touch()
@@ -376,23 +431,103 @@ async def test_a_damaged_repository_is_cloned_beside_and_loses_no_work(
 
 
 async def test_commits_that_cannot_be_read_are_left_out_and_told(rig: GitRig) -> None:
-    readable = await rig.commit_typed("first.txt")
-    lost = await rig.commit_typed("second.txt")
+    await rig.commit_typed("first.txt")
+    readable = await rig.commit_typed("second.txt")
+    lost = await rig.commit_typed("third.txt")
     loose(rig, lost).unlink()
 
     assert "Repair the environment" in await status_refused(rig, "REPOSITORY_CORRUPT")
     done = await repair(rig)
 
-    # Which commit was before the lost one nobody knows any more: the branch is the remote's again.
-    assert any(
-        "Nothing of branch work that was not pushed could be read" in one
-        for one in done.repaired.done
-    )
-    assert (rig.folder / "second.txt").exists()
-    assert readable in await rig.sh(
+    # What was before the lost one is in git's log of the branch.
+    assert any("without its newest commits (1)" in one for one in done.repaired.done)
+    assert await rig.head() == readable
+    assert (rig.folder / "third.txt").exists()
+    await works(rig)
+
+
+async def test_a_branch_of_which_nothing_can_be_read_begins_again_at_the_remotes(
+    rig: GitRig,
+) -> None:
+    first = await rig.commit_typed("first.txt")
+    lost = await rig.commit_typed("second.txt")
+    loose(rig, lost).unlink()
+    shutil.rmtree(repository(rig) / "logs")
+
+    done = await repair(rig)
+
+    assert any("it begins again at the remote's" in one for one in done.repaired.done)
+    assert await rig.head() == await rig.sh("git rev-parse origin/main")
+    assert first in await rig.sh(
         f"git --git-dir={done.repaired.kept[0]} cat-file --batch-all-objects --batch-check"
     )
     await works(rig)
+
+
+async def test_a_broken_newest_commit_leaves_a_branch_where_git_packed_it_last(
+    rig: GitRig,
+) -> None:
+    packed_at = await rig.commit_typed("first.txt")
+    await rig.sh("git pack-refs --all")
+    lost = await rig.commit_typed("second.txt")
+    loose(rig, lost).unlink()
+    shutil.rmtree(repository(rig) / "logs")
+
+    done = await repair(rig)
+
+    assert any("stands where it was when git packed it" in one for one in done.repaired.done)
+    assert await rig.head() == packed_at
+    await works(rig)
+
+
+async def test_a_branch_whose_file_is_empty_is_where_gits_log_of_it_says(rig: GitRig) -> None:
+    own = await rig.commit_typed("own.txt")
+    (repository(rig) / "refs" / "heads" / "work").write_bytes(b"")
+
+    done = await repair(rig)
+
+    assert any("it is where git's log of it says" in one for one in done.repaired.done)
+    assert await rig.head() == own
+    await works(rig)
+
+
+async def test_what_a_rebase_has_put_away_is_carried_over(rig: GitRig) -> None:
+    await rig.commit_typed("own.txt")
+    await rig.sh(
+        "echo changed >>a.txt;"
+        " GIT_SEQUENCE_EDITOR='echo break >' git rebase -q -i --autostash HEAD~1 </dev/null"
+    )
+    put_away = await rig.sh('cat "$(git rev-parse --git-path rebase-merge/autostash)"')
+    await old_blob_missing(rig)
+
+    await repair(rig)
+
+    assert await rig.sh(f"git show {put_away}:a.txt") == "one\nchanged"
+
+
+async def test_stashes_before_one_that_cannot_be_read_are_still_listed(rig: GitRig) -> None:
+    for text in ("first", "second"):
+        await rig.sh(f"echo {text} >>c.txt; git stash -q")
+    loose(rig, await rig.sh("git rev-parse stash")).unlink()
+
+    done = await repair(rig)
+
+    assert any("Stashes that could not be read" in one for one in done.repaired.done)
+    assert await rig.sh("git stash list | wc -l") == "1"
+    assert await rig.sh("git stash show -p | tail -n 1") == "+first"
+
+
+async def test_files_of_git_lfs_are_carried_over(rig: GitRig) -> None:
+    file = repository(rig) / "lfs" / "objects" / "ab" / "cd" / "abcd"
+    file.parent.mkdir(parents=True)
+    file.write_text("large\n")
+    (repository(rig) / "HEAD").unlink()
+
+    done = await repair(rig)
+
+    assert file.read_text() == "large\n"
+    kept = cast("GitRuntime", rig.runtime).inside(rig.environment.id, done.repaired.kept[0])
+    assert (kept / "lfs" / "objects" / "ab" / "cd" / "abcd").exists()
 
 
 async def test_a_branch_whose_newest_commit_lacks_a_file_goes_back_to_the_one_before(

@@ -2,7 +2,8 @@
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -127,6 +128,7 @@ class Line:
             raise CoolifyUnavailable(
                 f"Coolify does not answer: {host} did not a moment ago.", details=NOT_ANSWERED
             )
+        question = _Question(self.circuit)
         try:
             request = self.http.build_request(
                 method,
@@ -134,17 +136,19 @@ class Line:
                 params=params,
                 json=content,
                 headers={"Accept": "application/json", "Authorization": f"Bearer {self.token}"},
+                extensions={"trace": question.trace},
             )
-            with anyio.fail_after(self.call_s):
-                async with self.turns.semaphore:
+            async with self._turn():
+                with anyio.fail_after(self.call_s):
                     response = await self.http.send(request, stream=True)
+                    question.answered()
                     try:
                         body = await _bounded(response, max_bytes)
                     finally:
                         await response.aclose()
         # What is wrong inside of TLS comes as it is, an OSError, through every layer above it.
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as error:
-            self.circuit.unanswered()
+            question.failed()
             raise CoolifyUnavailable(
                 f"Coolify does not answer: {_why(host, error)}.",
                 details=NOT_ANSWERED,
@@ -161,8 +165,21 @@ class Line:
             ) from error
         except Unavailable as error:
             raise CoolifyUnavailable(error.message, details=error.details) from error
-        self.circuit.answered()
         return Received(response.status_code, response.headers, self._without_token(body))
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        """Wait for one of the turns, no longer than for an answer.
+
+        Raises:
+            TimeoutError: Those that have one kept it.
+        """
+        with anyio.fail_after(self.call_s):
+            await self.turns.semaphore.acquire()
+        try:
+            yield
+        finally:
+            self.turns.semaphore.release()
 
     def _without_token(self, body: bytes) -> bytes:
         """Take the token out of an answer that repeats it, so that no text can show it."""
@@ -171,6 +188,31 @@ class Line:
                 for form in {secret, secret.replace("/", "\\/")}:
                     body = body.replace(form.encode(), b"[token]")
         return body
+
+
+@dataclass(slots=True)
+class _Question:
+    """Tells the circuit what became of one question.
+
+    One that waited in vain for its turn, or for a connection, says nothing of the Coolify; nor
+    does one that was answered with more than could be read in time.
+    """
+
+    circuit: Circuit
+    _begun: bool = field(default=False, init=False)
+    _answered: bool = field(default=False, init=False)
+
+    async def trace(self, _event: str, _info: object) -> None:
+        """Notice that there is a connection for it, or that one is being opened."""
+        self._begun = True
+
+    def answered(self) -> None:
+        self._answered = True
+        self.circuit.answered()
+
+    def failed(self) -> None:
+        if self._begun and not self._answered:
+            self.circuit.unanswered()
 
 
 async def _bounded(response: httpx.Response, max_bytes: int) -> bytes:

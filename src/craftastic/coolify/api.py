@@ -317,7 +317,7 @@ class CoolifyHttp:
     Args:
         for_users: Connects only to where users may point this server.
         for_operator: Connects to what the operator set.
-        call_s: Longest time of one call, in seconds.
+        call_s: Longest time of one call, and of the wait for a turn before it, in seconds.
     """
 
     def __init__(

@@ -15,6 +15,9 @@ from craftastic.errors import Unavailable
 from craftastic.runtimes.base import HOME, Runtime, SandboxRef
 from craftastic.worktrees.service import WORKSPACE, repository_path, worktrees_path
 
+PYTHON = "/usr/bin/python3"
+"""The image's own: the one that the PATH leads to may be the sandbox's, and never end."""
+
 PARTS = ("_inside_walk", "_inside_git", "_inside_removal", "_inside")
 LOADER = """\
 import sys, types
@@ -132,7 +135,7 @@ class Questions:
         }
         result = await self.runtime.run(
             self.sandbox,
-            ["python3", "-I", "-S", "-c", program()],
+            [PYTHON, "-I", "-S", "-c", program()],
             stdin=json.dumps(asked).encode(),
             timeout_s=seconds + GRACE_S,
             max_output_bytes=MAX_ANSWER_BYTES,

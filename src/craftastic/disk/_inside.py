@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import json
 import os
-import stat
 import sys
 import time
 from collections.abc import Generator
@@ -32,7 +31,7 @@ from craftastic.disk._inside_git import (
     to_pack,
     unsaved,
 )
-from craftastic.disk._inside_removal import Holding, Refused, look
+from craftastic.disk._inside_removal import Admitted, Holding, Refused, look
 from craftastic.disk._inside_walk import (
     CACHE_FOLDERS,
     CACHES,
@@ -42,6 +41,7 @@ from craftastic.disk._inside_walk import (
     Folder,
     Places,
     Walk,
+    is_folder,
     readable,
 )
 
@@ -49,6 +49,7 @@ NAME = b"craftastic-disk"
 """By this name the idle policy knows the program, and does not take it for somebody's work."""
 
 IDLE_CLASS, WHO_PROCESS = 3 << 13, 1
+LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 LOCK_S = 60.0
 GIT_GRACE_S = 20.0
 """How much longer git may be asked than files are looked at."""
@@ -112,7 +113,10 @@ def main() -> None:
     told = json.load(sys.stdin)
     ask = Ask.read(told)
     DEADLINES.append(time.monotonic() + ask.seconds + GIT_GRACE_S)
-    answer = COMMANDS[told["command"]](ask)
+    try:
+        answer = COMMANDS[told["command"]](ask)
+    except Refused as error:
+        sys.exit(str(error))
     sys.stdout.write(json.dumps(answer))
 
 
@@ -235,8 +239,7 @@ def reclaim(ask: Ask) -> Json:
         if ask.repository:
             work.git()
             if ask.tier > 1:
-                with locked(ask.places.repository):
-                    work.worktrees()
+                work.worktrees()
         return {"freed": work.freed, "removed": work.removed, "kept": work.kept}
 
 
@@ -251,30 +254,43 @@ def alone(ask: Ask) -> Generator[None]:
     """Be the only one that frees in this sandbox."""
     own = f"{ask.places.home}/.craftastic"
     os.makedirs(own, exist_ok=True)
-    with open(f"{own}/reclaim.lock", "ab") as file:
-        _lock(file.fileno())
+    with _locked(f"{own}/reclaim.lock", LOCK_S):
         yield
 
 
 @contextlib.contextmanager
-def locked(repository: str) -> Generator[None]:
-    """Hold the lock of the scripts that make and remove worktrees (see `prelude.sh`)."""
-    with open(f"{repository}/craftastic.lock", "ab") as file:
-        _lock(file.fileno())
+def locked(repository: str, budget: Budget) -> Generator[None]:
+    """Hold the lock of the scripts that make and remove worktrees (see `prelude.sh`).
+
+    They wait for it no longer than `LOCK_S`: nothing that takes long is done under it.
+
+    Raises:
+        Refused: Somebody else has it for too long.
+    """
+    with _locked(f"{repository}/craftastic.lock", min(LOCK_S, budget.seconds())):
         yield
 
 
-def _lock(fd: int) -> None:
-    until = time.monotonic() + LOCK_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+@contextlib.contextmanager
+def _locked(path: str, seconds: float) -> Generator[None]:
+    fd = os.open(path, LOCK, 0o666)
+    try:
+        until = time.monotonic() + seconds
+        while not _taken(fd):
             if time.monotonic() > until:
-                sys.exit("Another operation on the repository takes too long.")
+                raise Refused("another operation on the repository takes too long")
             time.sleep(0.05)
-        else:
-            return
+        yield
+    finally:
+        os.close(fd)
+
+
+def _taken(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 class Work:
@@ -292,9 +308,9 @@ class Work:
 
     def tidy(self) -> None:
         self.home.tidy()
-        if self.ask.repository and os.path.isdir(self.ask.places.repository):
-            with locked(self.ask.places.repository):
-                self.trees.tidy()
+        repository = self.ask.places.repository
+        if self.ask.repository and os.path.isdir(repository):
+            self.trees.tidy(lambda: locked(repository, self.budget))
 
     def caches(self) -> None:
         home = self.ask.places.home
@@ -328,7 +344,7 @@ class Work:
                 continue
             try:
                 entry = self._entry(path, known.get(path))
-                self._ignored(path)
+                self._ignored(path, entry)
                 if self.ask.tier > 2:  # noqa: PLR2004 - the third tier
                     self._worktree(path, entry)
             except (Refused, GitFailed, OSError) as error:
@@ -344,17 +360,32 @@ class Work:
             raise Refused("git does not know it as a worktree")
         if not is_folder(path) or not self._belongs(entry, path):
             raise Refused("git does not know it as a worktree")
+        self._insist_on_token(path, entry)
+        return entry
+
+    def _insist_on_token(self, path: str, entry: Entry) -> None:
         if entry.token != self.ask.tokens.get(path):
             raise Refused("it was opened a moment ago")
-        return entry
+
+    def _admitted(self, path: str, entry: Entry) -> Admitted:
+        """Return what keeps sessions from being given the worktree, once none was given it."""
+
+        @contextlib.contextmanager
+        def admitted() -> Generator[None]:
+            with locked(self.ask.places.repository, self.budget):
+                self._insist_on_token(path, entry)
+                yield
+
+        return admitted
 
     def _belongs(self, entry: Entry, tree: str) -> bool:
         return belongs(entry, tree, self.ask.places.repository)
 
-    def _ignored(self, path: str) -> None:
+    def _ignored(self, path: str, entry: Entry) -> None:
         found = Walk(self.ask.places, self.budget).within(path)
+        admitted = self._admitted(path, entry)
         for one in sorted(_made_again(found, path, self.budget), key=lambda one: -one.bytes):
-            self._remove(self.trees, one.path, IGNORED, worktree=path)
+            self._remove(self.trees, one.path, IGNORED, worktree=path, admitted=admitted)
 
     def _worktree(self, path: str, entry: Entry) -> None:
         def why(tree: str) -> str | None:
@@ -365,15 +396,23 @@ class Work:
 
         if (reason := why(path)) is not None:
             raise Refused(reason)
-        freed = self.trees.remove(path, WORKTREE, entry.own, self.ask.places.home, self.budget, why)
+        home, admitted = self.ask.places.home, self._admitted(path, entry)
+        freed = self.trees.remove(path, WORKTREE, entry.own, home, self.budget, why, admitted)
         self._tell(path, freed, WORKTREE, path)
 
     def _remove(
-        self, holding: Holding, path: str, kind: str, *, worktree: str | None = None
+        self,
+        holding: Holding,
+        path: str,
+        kind: str,
+        *,
+        worktree: str | None = None,
+        admitted: Admitted = contextlib.nullcontext,
     ) -> None:
+        home = self.ask.places.home
         try:
             freed = holding.remove(
-                path, kind, None, self.ask.places.home, self.budget, lambda _item: None
+                path, kind, None, home, self.budget, lambda _item: None, admitted
             )
         except (Refused, OSError) as error:
             self._keep(path, _said(error))
@@ -389,13 +428,6 @@ class Work:
     def _keep(self, path: str, why: str) -> None:
         if len(self.kept) < MAX_KEPT:
             self.kept.append({"path": path, "why": why[:300]})
-
-
-def is_folder(path: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return False
 
 
 def _said(error: Exception) -> str:

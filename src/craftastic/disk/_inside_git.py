@@ -9,12 +9,15 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from craftastic.disk._inside_walk import REGENERABLE, readable
+from craftastic.disk._inside_walk import REGENERABLE, contents, is_folder, readable
 
 GIT_S = 30.0
 END_S = 5.0
 MAX_BYTES = 16 << 20
 CHUNK = 200
+ANY_NAME = "craftastic-any-name"
+"""Stands for whatever else may be in a folder, where git is asked what it would ignore there."""
+
 MAX_REFLOG_BYTES = 4 << 20
 GIT = (
     *("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0"),
@@ -142,8 +145,7 @@ def entries(repository: str) -> list[Entry]:
     for name in names[:10_000]:
         own = f"{repository}/worktrees/{name}"
         try:
-            with open(f"{own}/gitdir", "rb") as file:
-                pointer = readable(file.read(8192).strip())
+            pointer = readable(contents(f"{own}/gitdir", 8192).strip())
         except OSError:
             continue
         if pointer is not None and pointer.endswith("/.git"):
@@ -154,20 +156,23 @@ def entries(repository: str) -> list[Entry]:
 def regenerable(tree: str, paths: list[str], limit_s: float = GIT_S) -> set[str]:
     """Return those of a worktree's folders that git ignores, with nothing in them that it tracks.
 
+    One counts where git ignores whatever is in it, and not whatever is beside it: in a folder that
+    is ignored as a whole, or by `data/*`, no rule is about the name that a tool gives.
+
     Raises:
         GitFailed: It could not be asked.
     """
     kept: set[str] = set()
-    names = {path.removeprefix(f"{tree}/"): path for path in paths}
+    names = {path.removeprefix(f"{tree}/"): path for path in paths if is_folder(path)}
     if not names:
         return kept
-    asked = b"\0".join(os.fsencode(f"{one}/") for one in names) + b"\0"
-    code, said = outcome(
-        ("-C", tree), "check-ignore", "-z", "--stdin", "--no-index", stdin=asked, limit_s=limit_s
-    )
-    if code not in {0, 1}:
-        raise GitFailed("git check-ignore failed")
-    ignored = [os.fsdecode(one).rstrip("/") for one in said.split(b"\0") if one]
+    within = {one: f"{one}/{ANY_NAME}" for one in names}
+    beside = {one: os.path.join(os.path.dirname(one), ANY_NAME) for one in names}
+    asked = {*within.values(), *beside.values(), *(f"{one}/" for one in beside.values())}
+    said = _ignored(tree, asked, limit_s)
+    ignored = [
+        one for one in names if within[one] in said and not {beside[one], f"{beside[one]}/"} & said
+    ]
     for start in range(0, len(ignored), CHUNK):
         chunk = ignored[start : start + CHUNK]
         where = ("--literal-pathspecs", "-C", tree)
@@ -182,6 +187,17 @@ def regenerable(tree: str, paths: list[str], limit_s: float = GIT_S) -> set[str]
             if one in names and not any(file.startswith(f"{one}/") for file in tracked)
         }
     return kept
+
+
+def _ignored(tree: str, asked: set[str], limit_s: float) -> set[str]:
+    """Return those of the paths, which need not exist, that git would ignore in a worktree."""
+    options = ("-z", "--stdin", "--no-index")
+    # Before a colon, which would begin a pattern, and which cannot be told to be none here.
+    stdin = b"".join(b"./" + os.fsencode(one) + b"\0" for one in sorted(asked))
+    code, said = outcome(("-C", tree), "check-ignore", *options, stdin=stdin, limit_s=limit_s)
+    if code not in {0, 1}:
+        raise GitFailed("git check-ignore failed")
+    return {os.fsdecode(one).removeprefix("./") for one in said.split(b"\0") if one}
 
 
 def unsaved(entry: Entry, tree: str, repository: str, branch: str | None) -> str | None:
@@ -268,8 +284,7 @@ def _only_in_reflog(entry: Entry, repository: str) -> bool:
 def _commits(log: str) -> set[str]:
     found: set[str] = set()
     try:
-        with open(log, "rb") as file:
-            text = file.read(MAX_REFLOG_BYTES + 1)
+        text = contents(log, MAX_REFLOG_BYTES + 1)
     except FileNotFoundError:
         return found
     except OSError as error:
@@ -298,25 +313,20 @@ def in_the_way(entry: Entry, tree: str) -> str | None:
     if os.path.lexists(f"{entry.own}/modules"):
         return "it has submodules"
     ignored = [one[3:] for one in git(("-C", tree), *STATUS).split(b"\0") if one[:3] == b"!! "]
-    looked: dict[str, bool] = {}
-    for one in ignored:
-        if not _regenerable_part(tree, os.fsdecode(one), looked):
+    folders = {one: _tools_folder(tree, os.fsdecode(one)) for one in ignored}
+    made_again = regenerable(tree, sorted({one for one in folders.values() if one is not None}))
+    for one, folder in folders.items():
+        if folder not in made_again and not (folder and os.path.islink(folder)):
             name = readable(one.rstrip(b"/")) or "one with a name that cannot be shown"
             return f"it has an ignored file that no tool makes again: {name[:200]}"
     return None
 
 
-def _regenerable_part(tree: str, path: str, looked: dict[str, bool]) -> bool:
-    """Tell whether a path is, or lies in, a folder that a tool makes again."""
+def _tools_folder(tree: str, path: str) -> str | None:
+    """Return what on the way to a path in a worktree has a name that a tool gives."""
     parts = path.rstrip("/").split("/")
     at = next((at for at, part in enumerate(parts) if part in REGENERABLE), None)
-    if at is None:
-        return False
-    found = "/".join(parts[: at + 1])
-    if found not in looked:
-        where = ("--literal-pathspecs", "-C", tree)
-        looked[found] = not git(where, "ls-files", "-z", "--", found)
-    return looked[found]
+    return None if at is None else "/".join((tree, *parts[: at + 1]))
 
 
 def belongs(entry: Entry, tree: str, repository: str) -> bool:

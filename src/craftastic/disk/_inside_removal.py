@@ -10,9 +10,10 @@ import json
 import os
 import stat
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from craftastic.disk._inside_walk import BARE, BLOCK, FOLDER, Budget
+from craftastic.disk._inside_walk import BARE, BLOCK, FOLDER, Budget, contents
 
 GONE = "gone-"
 ASIDE = "aside-"
@@ -29,6 +30,7 @@ TELLING = BARE | {b".git"}
 """Names that a git repository is known by."""
 
 Check = Callable[[str], "str | None"]
+Admitted = Callable[[], AbstractContextManager[None]]
 
 
 class Refused(Exception):
@@ -190,7 +192,14 @@ class Holding:
         self.kept = f"{base}/.kept"
 
     def remove(
-        self, path: str, kind: str, own: str | None, home: str, budget: Budget, check: Check
+        self,
+        path: str,
+        kind: str,
+        own: str | None,
+        home: str,
+        budget: Budget,
+        check: Check,
+        admitted: Admitted = contextlib.nullcontext,
     ) -> int:
         """Remove a folder, and return how many bytes are free by it.
 
@@ -201,6 +210,8 @@ class Holding:
             home: Where processes' files may be.
             budget: How much may be looked at.
             check: Says once more why it has to stay, if it has, given where it is by then.
+            admitted: Held from the move aside until it is decided, which is short; what takes long,
+                the removal itself, comes after it.
 
         Raises:
             Refused: It stays, and where it was.
@@ -208,37 +219,49 @@ class Holding:
         worktree = kind == "worktree"
         if (seen := look(path, users_of(home), budget, own=worktree)).why is not None:
             raise Refused(seen.why)
-        held = self._take(path, kind, own)
-        item = f"{held}/{ITEM}"
-        try:
-            why = check(item)
-            again = look(item, users_of(home), budget, own=worktree)
-            why = why or again.why
-        except BaseException:
-            self._put_back(held, path)
-            raise
-        if why is not None:
-            self._put_back(held, path)
-            raise Refused(why)
-        gone = f"{self.folder}/{GONE}{os.path.basename(held).removeprefix(ASIDE)}"
-        os.rename(held, gone)
-        self._finish(gone)
+        with admitted():
+            held = self._take(path, kind, own)
+            item = f"{held}/{ITEM}"
+            try:
+                # In this order: a program that has it open is seen, and what one wrote that has
+                # closed it by then is seen by the check.
+                again = look(item, users_of(home), budget, own=worktree)
+                why = again.why or check(item)
+            except BaseException:
+                self._put_back(held, path)
+                raise
+            if why is not None:
+                self._put_back(held, path)
+                raise Refused(why)
+            gone = f"{self.folder}/{GONE}{os.path.basename(held).removeprefix(ASIDE)}"
+            os.rename(held, gone)
+            self._forget_of(gone)
+        self._raze(gone)
         return again.bytes
 
-    def tidy(self) -> None:
-        """Finish what was decided, and put back what was not, of whoever was cut short."""
+    def tidy(self, admitted: Admitted = contextlib.nullcontext) -> None:
+        """Finish what was decided, and put back what was not, of whoever was cut short.
+
+        Args:
+            admitted: Held while anything may come back or be forgotten, and not for the removal.
+        """
         try:
             names = sorted(os.listdir(self.folder))
         except OSError:
             return
-        for name in names:
-            place = f"{self.folder}/{name}"
+        places = [f"{self.folder}/{name}" for name in names]
+        decided = [one for one, name in zip(places, names, strict=True) if name.startswith(GONE)]
+        with admitted():
+            for place in places:
+                with contextlib.suppress(OSError):
+                    if place in decided:
+                        self._forget_of(place)
+                    else:
+                        origin = self._origin(place)
+                        self._put_back(place, None if origin is None else origin.path)
+        for place in decided:
             with contextlib.suppress(OSError):
-                if name.startswith(GONE):
-                    self._finish(place)
-                else:
-                    origin = self._origin(place)
-                    self._put_back(place, None if origin is None else origin.path)
+                self._raze(place)
         with contextlib.suppress(OSError):
             os.rmdir(self.folder)
 
@@ -273,8 +296,7 @@ class Holding:
 
     def _origin(self, held: str) -> Origin | None:
         try:
-            with open(f"{held}/{ORIGIN}", "rb") as file:
-                told = json.loads(file.read(MAX_ORIGIN_BYTES))
+            told = json.loads(contents(f"{held}/{ORIGIN}", MAX_ORIGIN_BYTES))
             path, own = told["path"], told["own"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -306,13 +328,15 @@ class Holding:
         with contextlib.suppress(OSError):
             os.rmdir(self.folder)
 
-    def _finish(self, gone: str) -> None:
-        """Remove what was decided to go, with what the repository knows of it."""
+    def _forget_of(self, gone: str) -> None:
+        """Remove what the repository knows of something that was decided to go."""
         origin = self._origin(gone)
         if origin is not None and origin.own is not None:
             if not os.path.lexists(origin.path):
                 _forget(origin.path, origin.own)
             _drop_empty_parents(self.root, origin.path)
+
+    def _raze(self, gone: str) -> None:
         raze(f"{gone}/{ITEM}")
         self._drop(gone)
 
@@ -320,8 +344,7 @@ class Holding:
 def _forget(path: str, own: str) -> None:
     """Remove what a repository knows of a worktree, if it is still about this one."""
     try:
-        with open(f"{own}/gitdir", "rb") as file:
-            about = os.fsdecode(file.read(8192).strip())
+        about = os.fsdecode(contents(f"{own}/gitdir", 8192).strip())
     except OSError:
         about = ""
     if about in {"", f"{path}/.git"} and os.path.lexists(own):

@@ -1,15 +1,17 @@
 """What is where in a sandbox, and how much of the disk it takes: looking only.
 
-Sent to the sandbox with `_inside`. Nothing is opened but folders, no link is followed, and no other
-file system is entered. What is found is the sandbox's own to invent.
+Sent to the sandbox with `_inside`. The walk opens nothing but folders, follows no link, and enters
+no other file system. What is found is the sandbox's own to invent.
 """
 
+import errno
 import os
 import stat
 import time
 from dataclasses import dataclass, field
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 BLOCK = 512
 MAX_LINKED = 500_000
 """Files with several names that are remembered, so that each counts once."""
@@ -102,6 +104,25 @@ def readable(path: bytes) -> str | None:
     return text if text.isprintable() and len(path) <= MAX_PATH_BYTES else None
 
 
+def is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def contents(path: str, most: int) -> bytes:
+    """Return the beginning of a plain file; a pipe in its place makes nobody wait.
+
+    Raises:
+        OSError: It cannot be read, or is no plain file.
+    """
+    with open(os.open(path, PLAIN), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        return file.read(most)
+
+
 Task = tuple[bytes, str, tuple[Folder, ...], bool]
 """A folder, what it counts for, what it lies in, and whether that is a repository of its own."""
 
@@ -159,8 +180,9 @@ class Walk:
                 one.nested = one.nested or one.kind != "worktree"
         more: list[Task] = []
         for child, found in folders:
-            if child in self._apart:
-                continue
+            known = self._known.get(child)
+            if child in self._apart or (known and known not in self.counted.worktrees):
+                continue  # what is a worktree by itself is no part of the one that it lies in
             to, within = self._place(child, group, inside, nested)
             self._count(found, to, within)
             more.append((child, to, within, nested and child not in self._known))

@@ -127,7 +127,7 @@ class DiskRepository:
             await self._add(environment_id, first_after_s)
 
     async def due(self) -> list[UUID]:
-        """Return running environments that are to be measured, or where something is unfinished."""
+        """Return running environments that are due; first those where something is unfinished."""
         found = await self.tx.scalars(
             select(DiskUseRow.environment_id)
             .join(ENVIRONMENTS, DiskUseRow.environment_id == ENVIRONMENTS.c.id)
@@ -136,7 +136,6 @@ class DiskRepository:
                 ENVIRONMENTS.c.desired == "running",
                 _unclaimed(),
                 or_(
-                    DiskUseRow.reclaim_tier.is_not(None),
                     DiskUseRow.next_at <= DatabaseNow(),
                     DiskUseRow.next_at > DatabaseNow() + LONGEST_PAUSE_S,
                 ),
@@ -152,11 +151,13 @@ class DiskRepository:
         """Take an environment's disk to look at it or, with a tier, to free it.
 
         Returns:
-            What was known; None while somebody else has it.
+            What was known; None while somebody else has it. What was begun to be freed is due at
+            once for whoever comes next.
         """
         await self._add(environment_id, 0.0)
         before = await self.find(environment_id)
-        values: dict[str, Any] = {} if tier is None else {"reclaim_tier": tier}
+        begun = {"reclaim_tier": tier, "next_at": DatabaseNow()}
+        values: dict[str, Any] = {} if tier is None else begun
         taken = await self._update(
             (DiskUseRow.environment_id == environment_id, _unclaimed()),
             claimed_by=holder,
@@ -200,6 +201,10 @@ class DiskRepository:
             mark_bytes=level.mark,
             next_at=DatabaseNow() + pause_s,
         )
+
+    async def marked(self, environment_id: UUID, holder: str, level: Level) -> None:
+        """Record how much an environment used when it was stopped for it."""
+        await self._update(_held(environment_id, holder), mark_bytes=level.mark)
 
     async def failed(self, environment_id: UUID, holder: str, why: str, *, pause_s: float) -> None:
         """Record why there are no new figures; the old ones stay."""

@@ -8,7 +8,7 @@ what a crash cuts short is put back or finished by the reconciler.
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 from uuid import UUID, uuid4
 
@@ -35,13 +35,14 @@ from craftastic.disk._model import (
 )
 from craftastic.disk._repository import DiskRepository
 from craftastic.disk._room import DiskQuotaExceeded, DiskRoom, ServerDiskFull, Space
+from craftastic.disk._slots import AtWork, DiskBusy, Slots
 from craftastic.environments.quota import stop_over_quota
 from craftastic.environments.service import (
     Environment,
     EnvironmentService,
     EnvironmentStatus,
 )
-from craftastic.errors import CraftasticError, Unavailable
+from craftastic.errors import CraftasticError
 from craftastic.failpoints import failpoint
 from craftastic.runtimes.base import SandboxGone
 from craftastic.runtimes.registry import Runtimes
@@ -75,20 +76,21 @@ LEAST_PAUSE_S = 60.0
 SHARE = 100
 """A measurement takes at most one part of so many of the time."""
 
-AT_ONCE = 2
-"""How many measurements and reclaims one server process does on request."""
+SHARE_OF_FAILED = 10
+"""The same for one that gave no figures: what failed may be well again sooner."""
+
+AT_ONCE = 4
+"""How many measurements and reclaims one server process does on request, of as many owners."""
+
+SIDE_BY_SIDE = 4
+"""How many the reconciler does, of as many owners."""
 
 MAX_WORKTREES = 500
 STOPPED = "It is not running: the figures are from when it was looked at last."
+FAULTY = "It could not be looked at: an error of the server, whose log says more."
 INCOMPLETE = "It has more files than can be looked at in time; what was not seen is missing here."
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-
-class DiskBusy(Unavailable):
-    """Somebody measures or frees the environment's disk for long; trying again helps."""
-
-    code = "DISK_BUSY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ class DiskService:
     runtimes: Runtimes
     audit: AuditService
     clock: Clock
-    limiter: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(AT_ONCE))
+    slots: Slots = field(default_factory=lambda: Slots(AT_ONCE))
 
     @property
     def room(self) -> DiskRoom:
@@ -241,29 +243,54 @@ class DiskService:
         return Overview(space, self.room.floor, self.room.quota, listed, owners)
 
     async def reconcile(self) -> None:
-        """Measure what is due, one environment after the other, and finish what was cut short."""
+        """Measure what is due, a few owners' side by side, and finish what was cut short.
+
+        It ends once nothing is due. What becomes due meanwhile does not wait for a slow one.
+        """
+        at_work = AtWork(SIDE_BY_SIDE)
+        try:
+            async with anyio.create_task_group() as tasks:
+                while True:
+                    for environment in await self._due():
+                        if at_work.begin(environment.owner_id):
+                            tasks.start_soon(self._look_after, environment, at_work)
+                    if not at_work.owners:
+                        return
+                    await at_work.changed(DISK_INTERVAL_S)
+                    await anyio.sleep(POLL_S)  # whatever fails at once is not done all the time
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+
+    async def _due(self) -> list[Environment]:
         async with self.database.begin() as tx:
             repository = DiskRepository(tx)
             await repository.note_running(FIRST_AFTER_S)
             due = await repository.due()
         if not due:
-            return
+            return []
         running = {one.id: one for one in await self.environments.list_running()}
-        for environment in [running[one] for one in due if one in running]:
-            holder = uuid4().hex
+        return [running[one] for one in due if one in running]
+
+    async def _look_after(self, environment: Environment, at_work: AtWork) -> None:
+        holder = uuid4().hex
+        try:
             before = await self._claim(environment, holder, None)
             if before is not None:
-                await self._looked_after(environment, holder, before)
+                async with self._kept(environment, holder):
+                    await self._looked_after(environment, holder, before)
+        except CraftasticError as error:
+            log.info("disk not measured", environment=str(environment.id), why=error.message)
+        except Exception:  # an edge: others' looks go on
+            log.exception("disk not measured", environment=str(environment.id))
+        finally:
+            at_work.end(environment.owner_id)
 
     async def _looked_after(self, environment: Environment, holder: str, before: DiskUse) -> None:
-        async with self._kept(environment, holder):
-            try:
-                if before.tier is not None:
-                    await self._questions(environment).tidy()
-                    await self._reclaimed(environment, holder, None, before.tier, None)
-                await self._measured(environment, holder, before)
-            except CraftasticError as error:
-                log.info("disk not measured", environment=str(environment.id), why=error.message)
+        if before.tier is not None:
+            async with self._noted(environment, holder):
+                await self._questions(environment).tidy()
+                await self._reclaimed(environment, holder, None, before.tier, None)
+        await self._measured(environment, holder, before)
 
     async def _running(self, owner: UserId, environment_id: UUID) -> Environment:
         environment = await self.environments.get_owned(owner, environment_id)
@@ -293,14 +320,8 @@ class DiskService:
     async def _measured(self, environment: Environment, holder: str, before: DiskUse) -> None:
         """Measure and store; stop an environment that is far over its quota and grows on."""
         began = self.clock.monotonic()
-        try:
+        async with self._noted(environment, holder):
             report = await self._questions(environment).measure(await self._worktrees(environment))
-        except CraftasticError as error:
-            async with self.database.begin() as tx:
-                await DiskRepository(tx).failed(
-                    environment.id, holder, error.message, pause_s=LEAST_PAUSE_S
-                )
-            raise
         took_s = self.clock.monotonic() - began
         now = level(report.total, self.room.quota, before)
         async with self.database.begin() as tx:
@@ -309,16 +330,37 @@ class DiskService:
                 environment.id,
                 holder,
                 report,
-                now,
+                # A stop may be refused while somebody is at the environment: until there was one,
+                # it is far over its quota by what it has grown since the last one.
+                replace(now, mark=before.mark) if now.stop else now,
                 at=self.clock.now(),
                 pause_s=max(LEAST_PAUSE_S, SHARE * took_s),
             )
             if stored and (now.near, now.over) != (before.near, before.over):
                 repository.tell(environment.owner_id, environment.id)
-        if stored and now.stop:
-            await self._stop(environment, report, now)
+        if stored and now.stop and await self._stop(environment, report, now):
+            async with self.database.begin() as tx:
+                await DiskRepository(tx).marked(environment.id, holder, now)
 
-    async def _stop(self, environment: Environment, report: Report, now: Level) -> None:
+    @asynccontextmanager
+    async def _noted(self, environment: Environment, holder: str) -> AsyncGenerator[None]:
+        """Put on record why there are no new figures, and when it is looked at again."""
+        began = self.clock.monotonic()
+        try:
+            yield
+        except Exception as error:
+            said = error.message if isinstance(error, CraftasticError) else FAULTY
+            took_s = self.clock.monotonic() - began
+            async with self.database.begin() as tx:
+                await DiskRepository(tx).failed(
+                    environment.id,
+                    holder,
+                    said,
+                    pause_s=max(LEAST_PAUSE_S, SHARE_OF_FAILED * took_s),
+                )
+            raise
+
+    async def _stop(self, environment: Environment, report: Report, now: Level) -> bool:
         quota = self.room.quota or 0
         log.warning(
             "environment over its disk quota",
@@ -327,7 +369,7 @@ class DiskService:
             quota=quota,
             mark=now.mark,
         )
-        await stop_over_quota(
+        return await stop_over_quota(
             self.environments,
             environment.id,
             f"It used {size(report.total)} of the {size(quota)} that it may, and grew on. Start it"
@@ -364,8 +406,8 @@ class DiskService:
     ) -> AsyncGenerator[tuple[str, DiskUse]]:
         """Be the only one who is at an environment's disk, over all server processes."""
         holder = uuid4().hex
-        async with self.limiter:
-            deadline = anyio.current_time() + CLAIM_WAIT_S
+        deadline = anyio.current_time() + CLAIM_WAIT_S
+        async with self.slots.one(environment.owner_id, deadline):
             while (before := await self._claim(environment, holder, tier)) is None:
                 if anyio.current_time() > deadline:
                     raise DiskBusy("The environment's disk is being looked at; try again.")

@@ -13,7 +13,7 @@ from craftastic.environments._model import (
 )
 from craftastic.environments._repository import UserNotFound
 from craftastic.errors import Conflict, Forbidden, InvalidInput, NotFound
-from craftastic.worktrees.service import CloneFailed, DiskFull, Unsaved
+from craftastic.worktrees.service import CloneFailed, DiskFull, RepositoryUnchecked, Unsaved
 
 MAX_NAMED = 5
 
@@ -122,8 +122,11 @@ def refuse_error(environment: Environment) -> None:
         raise EnvironmentInError("Environment in error state", details=environment.reason)
 
 
-def clone_failure(environment: Environment, message: str) -> CloneFailed | DiskFull:
+def clone_failure(
+    environment: Environment, message: str
+) -> CloneFailed | DiskFull | RepositoryUnchecked:
     """Return the error that says why an environment has no usable clone, or no repaired one."""
-    if environment.reason_code == DiskFull.code:
-        return DiskFull(message, details=environment.clone_reason)
+    for kind in (DiskFull, RepositoryUnchecked):
+        if environment.reason_code == kind.code:
+            return kind(message, details=environment.clone_reason)
     return CloneFailed(message, details=environment.clone_reason)

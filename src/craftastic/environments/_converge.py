@@ -3,6 +3,7 @@
 One worker at a time has the claim on an environment, in whatever server process it runs.
 """
 
+import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import structlog
 
 from craftastic.audit.service import AuditService
 from craftastic.clock import Clock
-from craftastic.database import Database
+from craftastic.database import Database, DatabaseUnavailable
 from craftastic.environments._endings import OUT_OF_MEMORY, why_ended, why_killed
 from craftastic.environments._idle import BY_SERVER, IDLE, is_due, spoken
 from craftastic.environments._model import (
@@ -29,6 +30,7 @@ from craftastic.environments._model import (
 )
 from craftastic.environments._repair import repair
 from craftastic.environments._repository import EnvironmentRepository
+from craftastic.environments._room import Room
 from craftastic.environments._trail import record
 from craftastic.environments._work import Work
 from craftastic.errors import CraftasticError, InvalidInput, Unavailable
@@ -121,6 +123,7 @@ class Steps:
     work: Work
     audit: AuditService
     at_work: AtWork
+    room: Room
 
     async def reconcile(self) -> None:
         """Finish what was cut short, and notice what happened to sandboxes behind our back."""
@@ -140,7 +143,7 @@ class Steps:
 
     async def converge(self, environment_id: UUID) -> None:
         """Make one environment what its owner wants, unless somebody is at it already."""
-        holder = uuid4().hex
+        holder, asked = uuid4().hex, anyio.current_time()
         async with self.database.begin() as tx:
             environment = await EnvironmentRepository(tx).claim(environment_id, holder, CLAIM_S)
         if environment is None:
@@ -149,7 +152,7 @@ class Steps:
         try:
             async with anyio.create_task_group() as tasks:
                 claim = Claim(environment, holder, tasks.cancel_scope)
-                tasks.start_soon(self._keep_claim, claim)
+                tasks.start_soon(self._keep_claim, claim, asked)
                 match environment.desired:
                     case Desired.DELETED:
                         await self._remove(claim)
@@ -195,6 +198,8 @@ class Steps:
                 if profile is not None:
                     await self.worktrees.identify(sandbox, *profile)
                     failpoint("sandbox.create.identified")
+        except DatabaseUnavailable:
+            raise  # it says nothing of the sandbox, which is gone on with in the next round
         except CraftasticError as error:
             log.warning("environment not started", environment=str(claim.id), reason=error.message)
             # One that ran before can simply be started again; its storage is there.
@@ -251,6 +256,7 @@ class Steps:
                 clone_status=CloneStatus.FAILED.value,
                 clone_reason=_reason(error),
                 reason_code=error.code,
+                reason=None,
                 **no_progress(),
             )
             return
@@ -260,6 +266,7 @@ class Steps:
             clone_status=CloneStatus.READY.value,
             clone_reason=None,
             reason_code=None,
+            reason=None,
             branch=_acceptable(branch) or environment.branch,
             **no_progress(),
         )
@@ -268,11 +275,18 @@ class Steps:
     async def _repair(self, claim: Claim, environment: Environment) -> None:
         """Look the repository through and put it right; a repetition goes on where it was."""
 
+        def known(token: str) -> bool:
+            return hmac.compare_digest(token_hash(token), environment.gateway_token_hash or "")
+
         async def note(token: str) -> None:
             await self._write(claim, gateway_token_hash=token_hash(token))
 
         try:
-            found = await repair(self.worktrees, environment, note, self._reporter(claim))
+            found = await repair(
+                self.worktrees, environment, known, note, self.room, self._reporter(claim)
+            )
+        except DatabaseUnavailable:
+            raise
         except CraftasticError as error:
             log.warning("repair failed", environment=str(claim.id), reason=error.message)
             # What there was is untouched, and still there for what can be read of it.
@@ -281,6 +295,7 @@ class Steps:
                 clone_status=CloneStatus.READY.value,
                 clone_reason=_reason(error),
                 reason_code=error.code,
+                reason=None,
                 **no_progress(),
             )
             return
@@ -292,6 +307,7 @@ class Steps:
             clone_status=CloneStatus.READY.value,
             clone_reason=None,
             reason_code=None,
+            reason=None,
             **no_progress(),
         )
         failpoint("environment.repair.recorded")
@@ -438,14 +454,38 @@ class Steps:
         self.work.changed(seen.id)
         return changed is not None
 
-    async def _keep_claim(self, claim: Claim) -> None:
+    async def _keep_claim(self, claim: Claim, last: float) -> None:
+        """Prolong a claim, and end its job once it is lost, or may have been.
+
+        Args:
+            claim: What is held.
+            last: When it was asked for, by the event loop's clock.
+        """
+        asked: float | None = last
+        while asked is not None:
+            with anyio.CancelScope(deadline=asked + CLAIM_S) as held:
+                asked = await self._renew(claim)
+            if held.cancelled_caught:
+                log.warning("claim not renewed in time", environment=str(claim.id))
+                break
+        claim.scope.cancel()
+
+    async def _renew(self, claim: Claim) -> float | None:
+        """Prolong a claim as soon as the database answers; None when it was lost.
+
+        Returns:
+            When the renewal was asked for, by the event loop's clock.
+        """
         while True:
             await anyio.sleep(CLAIM_RENEWAL_S)
-            async with self.database.begin() as tx:
-                kept = await EnvironmentRepository(tx).renew(claim.id, claim.holder, CLAIM_S)
-            if not kept:
-                claim.scope.cancel()
-                return
+            asked = anyio.current_time()
+            try:
+                async with self.database.begin() as tx:
+                    kept = await EnvironmentRepository(tx).renew(claim.id, claim.holder, CLAIM_S)
+            except DatabaseUnavailable as error:
+                log.debug("claim not renewed yet", environment=str(claim.id), why=error.message)
+            else:
+                return asked if kept else None
 
     async def _write(self, claim: Claim, **values: Any) -> Environment:
         """Change the claimed environment; ends the job when it is no longer its to change."""
@@ -473,12 +513,16 @@ class Steps:
             if progress.step == last_step and now - last_at < PROGRESS_INTERVAL_S:
                 return
             last_step, last_at = progress.step, now
-            await self._write(
-                claim,
-                progress_step=progress.step[:32],
-                progress_message=progress.message[:500],
-                progress_percent=progress.percent,
-            )
+            try:
+                await self._write(
+                    claim,
+                    progress_step=progress.step[:32],
+                    progress_message=progress.message[:500],
+                    progress_percent=progress.percent,
+                )
+            except DatabaseUnavailable as error:
+                # What is made goes on: the next step is told, and its end is stored or made again.
+                log.debug("progress not stored", environment=str(claim.id), why=error.message)
 
         return report
 

@@ -417,14 +417,22 @@ class EnvironmentRepository:
             **values,
         )
 
-    async def note(self, environment_id: UUID, **values: Any) -> Environment | None:
-        """Say something about a running environment, whoever works on it."""
+    async def note(
+        self, environment_id: UUID, *, reason_code: str, **values: Any
+    ) -> Environment | None:
+        """Say something about a running environment, whoever works on it.
+
+        What is said of it for another reason stays.
+        """
+        said = EnvironmentRow.reason_code
         return await self._changed(
             (
                 EnvironmentRow.id == environment_id,
                 EnvironmentRow.status == EnvironmentStatus.RUNNING.value,
                 EnvironmentRow.desired == Desired.RUNNING.value,
+                or_(said.is_(None), said == reason_code),
             ),
+            reason_code=reason_code,
             **values,
         )
 

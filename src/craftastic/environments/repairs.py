@@ -63,6 +63,7 @@ class RepairService:
             NothingToRepair: It has no repository.
             EnvironmentInError, EnvironmentStopped, EnvironmentNotReady: It cannot be started.
             CloneFailed, DiskFull: The repository could not be cloned, or not be repaired.
+            RepositoryUnchecked: It could not be looked through to its end; nothing was changed.
             SandboxGone, SandboxExhausted, RuntimeUnavailable: The sandbox could not be asked.
         """
         environment = await self.environments.get_owned(owner, environment_id)

@@ -496,6 +496,7 @@ class EnvironmentService:
             work=self.work,
             audit=self.audit,
             at_work=self.at_work,
+            room=self.room,
         )
 
     async def stop_idle(self) -> None:

@@ -126,12 +126,15 @@ def open_client() -> httpx.AsyncClient:
 
 @dataclass(frozen=True, slots=True)
 class GitHubClient:
-    """GitHub as one server sees it."""
+    """GitHub as one server sees it.
+
+    Its API and where people sign in are two hosts: one that hangs keeps nobody from the other.
+    """
 
     http: httpx.AsyncClient
     settings: Settings
     clock: Clock
-    circuit: Circuit = field(default_factory=Circuit)
+    _circuits: dict[bytes, Circuit] = field(default_factory=dict[bytes, Circuit], init=False)
 
     @property
     def client_id(self) -> str:
@@ -266,23 +269,25 @@ class GitHubClient:
         return await self._send(request, max_bytes, timeout_s)
 
     async def _send(self, request: httpx.Request, max_bytes: int, timeout_s: float) -> _Received:
-        if self.circuit.is_open():
+        # There are as many as hosts in the settings: no request is built for another one.
+        circuit = self._circuits.setdefault(request.url.netloc, Circuit())
+        if circuit.is_open():
             raise GitHubUnavailable(
                 "GitHub does not answer; try again.", reason="nor did it lately"
             )
         try:
             with anyio.fail_after(timeout_s):
                 response = await self.http.send(request, stream=True)
+                circuit.answered()
                 try:
                     body = await _bounded(response, max_bytes)
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, httpx.StreamError, TimeoutError) as error:
-            self.circuit.unanswered()
+            circuit.unanswered()
             raise GitHubUnavailable(
                 "GitHub does not answer; try again.", reason=type(error).__name__
             ) from error
-        self.circuit.answered()
         return _Received(response.status_code, response.headers, body)
 
     def _check(self, received: _Received) -> None:

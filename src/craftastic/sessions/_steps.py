@@ -206,12 +206,13 @@ class Steps:
                 made = await SessionRepository(tx).mark_ready(
                     session.id, worktree.path, self.clock.now(), worktree.start
                 )
-        failpoint("session.make.recorded")
-        if made is None:
-            # Another server may have removed it before this one made its terminal.
-            with suppress(CraftasticError):
-                await self.tmux.kill(environment.sandbox, session.tmux_name)
-            raise SessionGone("The session was ended while it was made.")
+            failpoint("session.make.recorded")
+            if made is None:
+                # Another server may have removed it before this one made its terminal. One that
+                # is brought back waits until this is done: its terminal has the same name.
+                with suppress(CraftasticError):
+                    await self.tmux.kill(environment.sandbox, session.tmux_name)
+                raise SessionGone("The session was ended while it was made.")
         return made
 
     async def _place(self, session: Session, environment: Environment) -> Worktree:

@@ -26,7 +26,7 @@ REPAIRING = PRELUDE + (SCRIPTS_FOLDER / "repairing.sh").read_text()
 SCRIPTS = {
     **{
         name: PRELUDE + (SCRIPTS_FOLDER / f"{name}.sh").read_text()
-        for name in ("clone", "ensure", "release", "unsaved", "identify")
+        for name in ("clone", "ensure", "release", "unsaved", "identify", "token")
     },
     **{
         name: REPAIRING + (SCRIPTS_FOLDER / f"{name}.sh").read_text()
@@ -75,6 +75,12 @@ class RepositoryCorrupt(Conflict):
     code = "REPOSITORY_CORRUPT"
 
 
+class RepositoryUnchecked(Unavailable):
+    """git could not look a repository through to its end: whether it is damaged is not known."""
+
+    code = "REPOSITORY_UNCHECKED"
+
+
 class CloneFailed(Conflict):
     """The repository could not be cloned; `details` says why."""
 
@@ -92,8 +98,10 @@ REFUSALS: dict[str, type[CraftasticError]] = {
     "conflict": BranchConflict,
     "locked": WorktreeLocked,
     "busy": RepositoryBusy,
+    "disk_full": DiskFull,
     "repository_missing": RepositoryMissing,
     "repository_corrupt": RepositoryCorrupt,
+    "unchecked": RepositoryUnchecked,
     "base_missing": BaseNotFound,
     "base_ambiguous": BaseAmbiguous,
     "base_unreachable": BaseUnreachable,
@@ -109,7 +117,11 @@ REPAIR_SESSION = "repair the session, which removes what is left of it."
 WAYS_ON = {
     "repository_corrupt": REPAIR,
     "repository_missing": "Repair the environment: that clones it again.",
+    "disk_full": "Nothing has changed. Make room on the server's disk, or delete what is not needed"
+    " any more, and repair again.",
     "locked": "Repair the session: that unlocks it and makes it again.",
+    "unchecked": "If git works in the environment, nothing need be done. Otherwise end what is at"
+    " work in it, and repair again.",
 }
 
 

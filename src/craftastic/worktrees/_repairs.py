@@ -24,7 +24,7 @@ from craftastic.worktrees._paths import repository_path, worktree_path, worktree
 from craftastic.worktrees._progress import readable
 
 READING_S = 600
-"""How long git may read all objects; a repository that takes longer is taken for damaged."""
+"""How long git may read all objects; of a repository that takes longer nothing is known."""
 
 CHECK_TIMEOUT_S = READING_S + 120.0
 CARRY_TIMEOUT_S = 900.0
@@ -70,6 +70,7 @@ class Repairs:
 
         Raises:
             RepositoryBusy: Another operation holds the repository for long.
+            RepositoryUnchecked: git did not come to an end; nothing is known of the repository.
             RepositoryCorrupt: The answer cannot be read.
             SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
         """
@@ -84,6 +85,17 @@ class Repairs:
         except ValueError:
             raise RepositoryCorrupt("The sandbox does not tell how its repository is.") from None
 
+    async def token(self, sandbox: SandboxRef, environment_id: UUID) -> str | None:
+        """Return the token for the gateway that git uses in a repository; None if it is lost.
+
+        It is what the sandbox says: only the hash that is stored tells whether it is true.
+
+        Raises:
+            SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
+        """
+        path = repository_path(environment_id)
+        return _first(await self._run(sandbox, "token", (path,), TOLD_TIMEOUT_S), "token") or None
+
     async def carry(self, sandbox: SandboxRef, environment_id: UUID) -> None:
         """Put the finished new clone in the place of the damaged one, which is kept; repeatable.
 
@@ -91,6 +103,7 @@ class Repairs:
         read. Files of worktrees are not touched. Cut short it goes on when it is asked again.
 
         Raises:
+            DiskFull: There was no room for what is carried over; nothing has changed.
             RepositoryBusy: Another operation holds the repository for long.
             RepositoryCorrupt: There is no new clone to put there.
             WorktreeRefused: Something could not be moved; what was is moved on by a repetition.

@@ -2,14 +2,25 @@
 
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 
 from craftastic.database import Database
-from craftastic.environments.service import EnvironmentNotFound, EnvironmentStatus
+from craftastic.environments.service import CloneStatus, EnvironmentNotFound, EnvironmentStatus
 from craftastic.runtimes.base import Ending
-from craftastic.runtimes.memory import MemoryRuntime
+from craftastic.runtimes.memory import Call, MemoryRuntime, Process
 from tests.fakes.clock import FakeClock
 from tests.fakes.workshop import Workshop, build, opened, settings_of, settled
+
+
+async def clone_ends_well(process: Process, _call: Call) -> None:
+    await process.stdin.read()
+    await process.stdout.write(b"default main\nfound yes\ndone yes\n")
+
+
+async def clone_fails(process: Process, _call: Call) -> None:
+    await process.stdin.read()
+    await process.stderr.write(b"fatal: repository not found\n")
 
 
 @pytest.fixture
@@ -108,3 +119,44 @@ async def test_want_of_memory_changes_nothing_of_one_that_does_not_run(
     assert await shop.environments.get_owned(shop.owner, stopped.id) == before
     with pytest.raises(EnvironmentNotFound):
         await shop.environments.get_owned(shop.owner, deleted.id)
+
+
+async def test_want_of_memory_does_not_take_the_place_of_why_a_clone_failed(
+    shop: Workshop, runtime: MemoryRuntime, database: Database
+) -> None:
+    runtime.play = clone_fails
+    made = await shop.create(url="https://github.com/a/b")
+    await settled(database)
+
+    await shop.environments.note_out_of_memory(made.id)
+
+    told = await shop.environments.get_owned(shop.owner, made.id)
+    assert (told.clone_status, told.reason_code) == (CloneStatus.FAILED, "CLONE_FAILED")
+    assert told.reason is None
+    assert "repository not found" in (told.clone_reason or "")
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_the_end_of_a_clone_leaves_no_reason_without_its_code(
+    shop: Workshop, runtime: MemoryRuntime, database: Database, ends_well: bool
+) -> None:
+    begun, may_end = anyio.Event(), anyio.Event()
+
+    async def slow(process: Process, call: Call) -> None:
+        begun.set()
+        await may_end.wait()
+        await (clone_ends_well if ends_well else clone_fails)(process, call)
+
+    runtime.play = slow
+    made = await shop.create(url="https://github.com/a/b")
+    with anyio.fail_after(20):
+        await begun.wait()
+    await shop.environments.note_out_of_memory(made.id)
+    before = await shop.environments.get_owned(shop.owner, made.id)
+    may_end.set()
+    await settled(database)
+
+    after = await shop.environments.get_owned(shop.owner, made.id)
+    assert before.reason_code == "OUT_OF_MEMORY"
+    assert after.reason_code == (None if ends_well else "CLONE_FAILED")
+    assert after.reason is None

@@ -11,8 +11,19 @@ has_work() {
 	grep -aq ' refs/heads/' "$repo/packed-refs" 2>/dev/null
 }
 
-if [ -e "$repo/craftastic-new/craftastic-carried" ]; then
+begun() {
+	[ -s "$1/craftastic-carried" ] || [ -e "$1/craftastic-aside" ]
+}
+
+if begun "$repo/craftastic-new"; then
 	refuse repository_corrupt 'A repair of the repository has been begun and not ended.'
+fi
+# One that is made beside a damaged repository has only what that one has too, until they change places:
+# what a loss of power has left of it is made anew.
+if [ "${repo##*/}" = craftastic-new ] && ! begun "$repo"; then
+	if { [ -e "$repo/craftastic-cloned" ] && ! sound; } || { [ ! -e "$repo/craftastic-cloned" ] && has_work; }; then
+		find "$repo" -mindepth 1 -maxdepth 1 ! -name craftastic.lock -exec rm -rf -- {} +
+	fi
 fi
 if [ ! -e "$repo/craftastic-cloned" ]; then
 	if has_work; then refuse repository_corrupt 'The repository is damaged: parts of it are gone.'; fi

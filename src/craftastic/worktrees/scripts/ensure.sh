@@ -35,8 +35,10 @@ not_made() {
 }
 
 answer() {
+	# git may have made its entry under another name than the one that it had before.
+	find_own
 	# Whoever is about to remove the worktree sees by this that a session was given it since.
-	[ -z "$own" ] || : >"$own/craftastic-used"
+	[ ! -d "$own" ] || : >"$own/craftastic-used"
 	printf 'created %s\n' "$1"
 	if [ -n "$kind" ] && has "$pin"; then printf 'start %s\n' "$(id_of "$pin")"; fi
 	if [ -n "$session" ] && [ -e "$jobs/fresh" ]; then
