@@ -274,9 +274,8 @@ def expected(who: str, route: Route) -> str:
         return "SIGN_IN_NEEDED"
     if route.policy is Policy.ADMIN:
         return IN if who == "administrator" else "ADMIN_NEEDED"
-    if who in {"owner", "token", "read-only token"}:
-        return IN
-    if who == "administrator" and str(route) in EVERYBODYS:
+    owns = who in {"owner", "token", "read-only token"}
+    if owns or (who == "administrator" and str(route) in EVERYBODYS):
         return IN
     if "user_id" in route.parameters:
         return IN if who.startswith("administrator") else "NOT_YOUR_USER_ID"
