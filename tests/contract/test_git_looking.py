@@ -505,7 +505,7 @@ async def test_a_worktree_that_is_gone_says_how_to_get_it_back(rig: GitRig) -> N
         answer = await rig.ask(method, route, json={"message": "x"})
         body = refusal(answer, 409, "WORKTREE_MISSING")
         assert "no git worktree" in body["error"]
-        assert "terminal" in body["details"]
+        assert "Repair the session" in body["details"]
 
     await rig.shop.sessions.revive(rig.shop.owner, rig.session.id)
 
@@ -517,7 +517,7 @@ async def test_a_sandbox_that_does_not_run_is_not_started_by_looking(rig: GitRig
     for method, route in [*ROUTES, ("GET", "branches"), ("GET", "repo")]:
         answer = await rig.ask(method, route, json={"message": "x"})
         body = refusal(answer, 409, "SANDBOX_NOT_RUNNING")
-        assert "terminal" in body["details"]
+        assert "Repair the session" in body["details"]
 
 
 async def test_before_the_first_commit_everything_can_be_looked_at(rig: GitRig) -> None:
