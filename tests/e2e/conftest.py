@@ -66,3 +66,15 @@ async def server(data_dir: Path, runtime: str, database_url: str | None) -> Asyn
     finally:
         with anyio.CancelScope(shield=True):
             await server.clean()
+
+
+@pytest.fixture
+async def second(server: Server) -> AsyncIterator[Server]:
+    """Give a second process that shares everything with the first but its own ports."""
+    second = server.beside()
+    try:
+        second.start()
+        await second.ready()
+        yield second
+    finally:
+        second.stop()

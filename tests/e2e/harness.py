@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -75,7 +75,13 @@ def remove_containers(instance: str) -> None:
 
 
 class Server:
-    """One `craftastic serve` process that can be killed and started again on the same state."""
+    """One `craftastic serve` process that can be killed and started again on the same state.
+
+    Attributes:
+        program: What Python is given to run; another kind of server runs another.
+    """
+
+    program: Sequence[str] = ("-m", "craftastic", "serve")
 
     def __init__(
         self, data_dir: Path, *, runtime: str, database_url: str | None, **more: str
@@ -120,7 +126,7 @@ class Server:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "craftastic", "serve"],
+                [sys.executable, *self.program],
                 env=self.environment,
                 cwd=self.data_dir,
                 stdin=subprocess.DEVNULL,

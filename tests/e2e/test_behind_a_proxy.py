@@ -1,8 +1,6 @@
 """The server behind nginx and Caddy, with TLS and the configurations that the project ships."""
 
 import re
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -30,17 +28,7 @@ OFTEN = "from craftastic.cli import serve; serve.PING_S = 0.5; serve.serve()"
 class OftenAsking(Server):
     """A server that asks its terminals' sockets far more often whether they live."""
 
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", OFTEN],
-                env=self.environment,
-                cwd=self.data_dir,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+    program = ("-c", OFTEN)
 
 
 @dataclass

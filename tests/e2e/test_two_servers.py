@@ -1,7 +1,6 @@
 """Two server processes over one PostgreSQL and one data folder: nothing is done twice, or lost."""
 
 import signal
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,18 +13,6 @@ pytestmark = pytest.mark.parametrize(
 LINES = 20_000
 LEASE_S = 60.0
 """More than any lease lives."""
-
-
-@pytest.fixture
-async def second(server: Server) -> AsyncIterator[Server]:
-    """Give a second process that shares everything with the first but its own ports."""
-    second = server.beside()
-    try:
-        second.start()
-        await second.ready()
-        yield second
-    finally:
-        second.stop()
 
 
 async def test_a_terminal_goes_on_at_the_second_server_while_the_first_is_paused_and_after_it(

@@ -4,8 +4,6 @@ import json
 import os
 import socket
 import struct
-import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,17 +29,7 @@ BROKEN = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceErro
 class OftenAsking(Server):
     """A server that asks its terminals' sockets more often whether they live."""
 
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", OFTEN],
-                env=self.environment,
-                cwd=self.data_dir,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+    program = ("-c", OFTEN)
 
 
 @dataclass

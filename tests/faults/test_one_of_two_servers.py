@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +54,6 @@ def counting(tmp_path: Path) -> str:
 def upstream(tmp_path: Path, counting: str) -> Any:
     with GitHttpServer(tmp_path) as served:
         yield served.url(counting)
-
-
-@pytest.fixture
-async def second(server: Server) -> AsyncIterator[Server]:
-    """Give a second process over the same database; both look often at what there is to do."""
-    second = server.beside()
-    try:
-        second.start()
-        await second.ready()
-        yield second
-    finally:
-        second.stop()
 
 
 async def test_a_terminal_goes_on_at_the_other_server_when_its_own_is_killed(
