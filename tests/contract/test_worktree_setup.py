@@ -21,7 +21,7 @@ from craftastic.environments.service import Environment, EnvironmentStopped
 from craftastic.errors import CraftasticError
 from craftastic.runtimes.base import SandboxExhausted, SandboxGone
 from craftastic.runtimes.memory import MemoryRuntime
-from craftastic.sessions._preparation import place_of
+from craftastic.sessions._preparation import Preparation, no_mask, no_variables, place_of
 from craftastic.sessions.service import (
     CommandNotFound,
     Session,
@@ -196,6 +196,20 @@ def command_lines() -> list[list[str]]:
             if (given.get("HOME"), given.get(MARK_NAME)) == ("/home/dev", RUN.mark):
                 found.append(process.cmdline())
     return found
+
+
+async def test_a_server_that_found_a_worktree_fresh_too_does_not_run_its_setup_again(
+    open_rig: Open,
+) -> None:
+    rig = await open_rig('[worktree]\nsetup = "echo x >>ran"')
+    made = await rig.make("mine")
+    await ended(rig, made)
+
+    preparation = Preparation(rig.shop.sessions.worktrees.jobs, no_variables, no_mask)
+    await preparation.prepare(made, rig.environment, "mine")
+    await ended(rig, made)
+
+    assert (rig.tree(made) / "ran").read_text() == "x\n"
 
 
 async def test_a_setup_can_be_run_again_and_not_twice_at_once(open_rig: Open) -> None:

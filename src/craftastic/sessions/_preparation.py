@@ -121,9 +121,10 @@ class Preparation:
                 look.config.setup,
                 await self.variables(environment.owner_id, environment.id),
                 look.config.setup_timeout_s,
+                first=True,
             )
         except JobRunning:
-            # Whoever was cut short had started it.
+            # Whoever was cut short had started it, or another server was quicker.
             await self.jobs.prepared(place)
 
     async def end(self, session: Session, environment: Environment) -> Sequence[str]:

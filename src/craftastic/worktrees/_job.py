@@ -13,7 +13,8 @@ Values and variables come by the input, as a JSON object: no argument and no fil
 
 Usage:
 start JOBS NAME WORKTREE LIMIT_S    starts a job; 0 for no limit. Input: command, variables.
-wait  JOBS NAME WORKTREE LIMIT_S    the same, waits for its end, and shows it.
+first JOBS NAME WORKTREE LIMIT_S    the same, where the worktree is fresh; else as if it ran.
+wait  JOBS NAME WORKTREE LIMIT_S    starts a job, waits for its end, and shows it.
 join  JOBS NAME WORKTREE            waits for the end of one that runs, and shows it.
 show  JOBS NAME WORKTREE TAIL       prints a JSON object: the repository's files, all states, and
                                     of NAME the newest TAIL bytes of the log.
@@ -62,8 +63,8 @@ def main() -> int:
     """Do what the first argument says."""
     os.umask(0o077)
     mode, jobs = sys.argv[1], Path(sys.argv[2])
-    if mode in ("start", "wait"):
-        return start(jobs, sys.argv[3], Path(sys.argv[4]), float(sys.argv[5]), wait=mode == "wait")
+    if mode in ("start", "first", "wait"):
+        return start(mode, jobs, sys.argv[3], Path(sys.argv[4]), float(sys.argv[5]))
     if mode == "show":
         return show(jobs, sys.argv[3], Path(sys.argv[4]), int(sys.argv[5]))
     if mode == "join":
@@ -165,7 +166,7 @@ class Log:
 # ---- running ----------------------------------------------------------------------------------
 
 
-def start(jobs: Path, name: str, worktree: Path, limit_s: float, *, wait: bool) -> int:
+def start(mode: str, jobs: Path, name: str, worktree: Path, limit_s: float) -> int:
     """Start a job in a process of its own; its state says so before this returns."""
     wanted = json.load(sys.stdin)
     folder = jobs / name
@@ -177,6 +178,9 @@ def start(jobs: Path, name: str, worktree: Path, limit_s: float, *, wait: bool) 
     held = locked(folder)
     if held is None:
         return RUNNING
+    # Whoever else found it fresh may have run it from start to end meanwhile.
+    if mode == "first" and not (jobs / "fresh").exists():
+        return RUNNING
     ready, tell = os.pipe()
     child = os.fork()
     if child:
@@ -184,7 +188,7 @@ def start(jobs: Path, name: str, worktree: Path, limit_s: float, *, wait: bool) 
         os.close(tell)
         if not os.read(ready, 1):
             return NOT_STARTED
-        if not wait:
+        if mode != "wait":
             return 0
         return ended(jobs, name, worktree)
     try:

@@ -192,20 +192,23 @@ class WorktreeJobs:
         command: Sequence[str],
         variables: Mapping[str, str],
         limit_s: int = 0,
+        *,
+        first: bool = False,
     ) -> None:
         """Start a job in the background; it ends by itself, when it is stopped, or after `limit_s`.
 
-        The variables go by the command's input, and are in no argument and no file.
+        The variables go by the command's input, and are in no argument and no file. With `first` it
+        is started only where the worktree is fresh still: of several servers one does it, once.
 
         Raises:
-            JobRunning: It runs already.
+            JobRunning: It runs already; with `first` also where it has run.
             WorktreeMissing: There is no worktree.
             JobNotStarted: The sandbox could not; the details say what it said.
             SandboxGone, SandboxExhausted, RunTimeout, RuntimeUnavailable: See `Runtime.run`.
         """
         result = await self._runtime(place).spawn(
             place.sandbox,
-            _argv(JOB, "start", place.jobs, name, place.path, str(limit_s)),
+            _argv(JOB, "first" if first else "start", place.jobs, name, place.path, str(limit_s)),
             stdin=_given(command, variables),
             timeout_s=START_TIMEOUT_S,
         )
