@@ -957,7 +957,11 @@ def test_a_strange_owner_of_files_is_refused(environments: dict[str, Any], tmp_p
         archive.manifest()
 
 
-@pytest.mark.parametrize("content", [b"", b"text", os.urandom(4096), gzip.compress(b"x" * 9999)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", os.urandom(4096), gzip.compress(b"x" * 9999)],
+    ids=["empty", "text", "noise", "gzip"],
+)
 def test_a_file_that_is_no_backup_is_told_so(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(content)

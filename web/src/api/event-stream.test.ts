@@ -302,6 +302,7 @@ describe('waiting and old copies', () => {
     expect(staleKeys({ type: 'environment.changed', id: 'e' })).toEqual([
       ['environments'],
       ['environment', 'e'],
+      ['disk', 'e'],
     ]);
     expect(staleKeys({ type: 'session.deleted', id: 's', environmentId: 'e' })).toEqual([
       ['environments'],
