@@ -312,7 +312,6 @@ async def running(  # noqa: PLR0915 - a statement or two for each part of the se
             environments,
             settings,
         )
-        await sessions.forget_viewers()
         for one in (
             mail,
             idempotency,

@@ -1,6 +1,6 @@
 """A claim keeps others from an environment until it ends, or is voided."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 import sqlalchemy
@@ -9,26 +9,18 @@ from craftastic.database import Database
 from craftastic.environments.claims import void_claims
 from craftastic.environments.service import EnvironmentStatus
 from craftastic.runtimes.memory import MemoryRuntime
-from tests.conftest import driver_url
 from tests.fakes.clock import FakeClock
 from tests.fakes.workshop import Workshop, build, opened, settled
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request: pytest.FixtureRequest, copy_of_template: Callable[[str], str]) -> str:
-    return driver_url(copy_of_template(request.param))
-
-
 @pytest.fixture
-async def shop(url: str, clock: FakeClock) -> AsyncIterator[Workshop]:
-    database = Database(url)
+async def shop(database: Database, clock: FakeClock) -> AsyncIterator[Workshop]:
     async with opened(build(database, clock, MemoryRuntime())) as shop:
         yield shop
-    await database.close()
 
 
 async def test_what_a_dead_server_had_claimed_is_taken_up_at_once_when_all_claims_are_void(
-    shop: Workshop, url: str
+    shop: Workshop,
 ) -> None:
     made = await shop.create()
     await settled(shop.database)
@@ -43,7 +35,7 @@ async def test_what_a_dead_server_had_claimed_is_taken_up_at_once_when_all_claim
 
     await shop.environments.reconcile()
     held = await shop.environments.get_owned(shop.owner, made.id)
-    await void_claims(url)
+    await void_claims(shop.database)
     await shop.environments.reconcile()
     taken_up = await shop.environments.get_owned(shop.owner, made.id)
 

@@ -12,6 +12,7 @@ from craftastic.environments._model import Desired
 from craftastic.environments._repository import EnvironmentRepository
 from craftastic.environments.service import Environment
 from craftastic.runtimes.memory import MemoryRuntime
+from craftastic.sessions.beginning import forget_viewers
 from craftastic.sessions.service import Session
 from tests.contract.conftest import pretend
 from tests.fakes.clock import FakeClock
@@ -120,11 +121,11 @@ async def test_sessions_that_end_together_are_each_told_to_their_own_owner(
     told = Told(shop)
     await told.since()
 
-    await shop.sessions.forget_viewers()
+    await forget_viewers(database, shop.clock)
     assert await told.since() == [], "nobody looked at any"
 
     await rows_written(database, "UPDATE sessions SET status = 'active'")
-    await shop.sessions.forget_viewers()
+    await forget_viewers(database, shop.clock)
     assert set(await told.since()) == {
         ("session.changed", str(one.id)),
         ("session.changed", str(two.id)),

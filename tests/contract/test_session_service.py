@@ -10,11 +10,13 @@ from uuid import UUID, uuid4
 
 import anyio
 import pytest
+from sqlalchemy import text
 
 from craftastic.database import Database
 from craftastic.environments.service import Environment, EnvironmentNotFound, EnvironmentStatus
 from craftastic.errors import CraftasticError, Unavailable
 from craftastic.runtimes.base import SandboxExhausted
+from craftastic.sessions.beginning import forget_viewers
 from craftastic.sessions.service import (
     AgentNotFound,
     BranchInUse,
@@ -582,6 +584,71 @@ async def test_patch_acts(shop: Workshop, plain: Environment) -> None:
         await update(shop.owner, made.id, name="two")
 
 
+async def test_a_session_is_active_as_long_as_anybody_looks_at_it_through_any_server(
+    shop: Workshop, plain: Environment, database: Database
+) -> None:
+    made = await make(shop, plain)
+    one, other = replace(shop.sessions, server="one"), replace(shop.sessions, server="other")
+
+    async def is_active() -> bool:
+        return (await one.get(shop.owner, made.id)).status is SessionStatus.ACTIVE
+
+    async def is_silent(server: str) -> None:
+        async with database.begin() as tx:
+            await tx.execute(
+                text("UPDATE session_viewers SET expires_at = 1 WHERE server = :server"),
+                {"server": server},
+            )
+
+    await one.viewers_changed(made.id, 1)
+    await other.viewers_changed(made.id, 2)
+    await one.viewers_changed(made.id, 0)
+    assert await is_active(), "the other's viewers are still there"
+
+    await one.keep_viewers({made.id})  # what was not written down when it came
+    await other.viewers_changed(made.id, 0)
+    assert await is_active()
+
+    await other.keep_viewers(())
+    assert await is_active()
+    await is_silent("one")
+    await other.keep_viewers(())
+    assert not await is_active(), "nothing was heard of the first for too long"
+
+    await one.keep_viewers({made.id})
+    assert await is_active(), "it had only slept"
+    await one.keep_viewers(())  # the word that the viewer left was lost
+    assert not await is_active()
+
+
+async def test_two_servers_whose_last_viewers_leave_at_one_moment_leave_it_inactive(
+    shop: Workshop, plain: Environment
+) -> None:
+    made = await make(shop, plain)
+    servers = [replace(shop.sessions, server=name) for name in ("one", "other")]
+    for _ in range(20):
+        for server in servers:
+            await server.viewers_changed(made.id, 1)
+        async with anyio.create_task_group() as tasks:
+            for server in servers:
+                tasks.start_soon(server.viewers_changed, made.id, 0)
+
+        assert (await shop.sessions.get(shop.owner, made.id)).status is SessionStatus.INACTIVE
+
+
+async def test_a_server_that_is_alone_forgets_all_viewers(
+    shop: Workshop, plain: Environment, database: Database
+) -> None:
+    made = await make(shop, plain)
+    await replace(shop.sessions, server="killed").viewers_changed(made.id, 1)
+
+    await forget_viewers(database, shop.clock)
+
+    assert (await shop.sessions.get(shop.owner, made.id)).status is SessionStatus.INACTIVE
+    await shop.sessions.keep_viewers(())
+    assert (await shop.sessions.get(shop.owner, made.id)).status is SessionStatus.INACTIVE
+
+
 async def test_viewers_and_activity_are_recorded(shop: Workshop, plain: Environment) -> None:
     made = await make(shop, plain)
 
@@ -595,9 +662,6 @@ async def test_viewers_and_activity_are_recorded(shop: Workshop, plain: Environm
     touched = await now()
     await shop.sessions.viewers_changed(made.id, 0)
     inactive = await now()
-    await shop.sessions.viewers_changed(made.id, 1)
-    await shop.sessions.forget_viewers()
-    forgotten = await now()
     await shop.sessions.ended(made.id, plain.sandbox)
     late = await now()
     await TmuxService({"memory": shop.runtime}, 1000).kill(plain.sandbox, made.tmux_name)
@@ -607,7 +671,7 @@ async def test_viewers_and_activity_are_recorded(shop: Workshop, plain: Environm
 
     assert active.status is SessionStatus.ACTIVE
     assert touched.last_activity == shop.clock.now()
-    assert inactive.status is forgotten.status is SessionStatus.INACTIVE
+    assert inactive.status is SessionStatus.INACTIVE
     # A late word of a terminal before is not believed while there is one.
     assert late.status is SessionStatus.INACTIVE
     assert dead.status is SessionStatus.DEAD

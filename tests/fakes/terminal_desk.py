@@ -4,7 +4,7 @@ import json
 import shutil
 import socket
 import struct
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -76,6 +76,8 @@ class Sessions:
 
     async def viewers_changed(self, session_id: UUID, viewers: int) -> None:
         self.viewers.append(viewers)
+
+    async def keep_viewers(self, watched: Collection[UUID], /) -> None: ...
 
     async def ended(self, session_id: UUID, _sandbox: SandboxRef) -> None:
         self.sessions[session_id] = replace(self.sessions[session_id], status="dead")

@@ -89,6 +89,10 @@ async def refusal(work: Work) -> tuple[int, str]:
     return answer.status_code, str(answer.json().get("code"))
 
 
+async def not_shown_active(work: Work) -> bool:
+    return (await work.session_shown())["status"] != "active"
+
+
 def test_engine_that_leaves_containers_alone_when_it_is_started_anew_costs_no_terminal(
     engine: OwnEngine, data_dir: Path, tmp_path: Path
 ) -> None:
@@ -131,6 +135,7 @@ def test_engine_that_ends_containers_when_it_is_started_anew_costs_no_work(
 
                 assert await refusal(work) == (503, "RUNTIME_UNAVAILABLE")
                 await anyio.to_thread.run_sync(engine.start)
+                await until(lambda: not_shown_active(work), "nobody is said to look at it")
                 await work.seen("F05", SEEN_S, "ENGINE_RESTARTED")
                 await until(lambda: viewer.ended, "the socket is closed")
 

@@ -16,6 +16,8 @@ import uvloop
 
 from craftastic.app import build_app
 from craftastic.cli.starting import data_folder, listen
+from craftastic.clock import SystemClock
+from craftastic.database import Database
 from craftastic.environments.claims import void_claims
 from craftastic.errors import CraftasticError
 from craftastic.http.connection import HttpConnection
@@ -23,6 +25,7 @@ from craftastic.http.draining import Draining
 from craftastic.http.sockets import SocketConnection
 from craftastic.logs import configure
 from craftastic.migrations import runner
+from craftastic.sessions.beginning import forget_viewers
 from craftastic.settings import Settings, load_settings
 
 REQUESTS_S = 6.0
@@ -84,7 +87,16 @@ def serve(host: str | None = None, port: int | None = None) -> NoReturn:
 
 def _be_the_first(settings: Settings) -> None:
     uvloop.run(runner.upgrade(settings.sqlalchemy_url))
-    uvloop.run(void_claims(settings.sqlalchemy_url))
+    uvloop.run(_forget_the_dead(settings.sqlalchemy_url))
+
+
+async def _forget_the_dead(url: str) -> None:
+    database = Database(url)
+    try:
+        await void_claims(database)
+        await forget_viewers(database, SystemClock())
+    finally:
+        await database.close()
 
 
 def _leave(code: int) -> NoReturn:

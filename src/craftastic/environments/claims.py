@@ -4,21 +4,14 @@ from craftastic.database import Database
 from craftastic.environments._repository import EnvironmentRepository
 
 
-async def void_claims(url: str) -> None:
+async def void_claims(database: Database) -> None:
     """Void every claim on an environment, so that nobody waits until it ends.
 
     It is for a server that was alone when it started. Should a worker live all the same it changes
     nothing any more, as one that slept through the end of its claim.
 
-    Args:
-        url: The database's, as SQLAlchemy takes it.
-
     Raises:
-        DatabaseUnavailable: It does not answer.
+        DatabaseUnavailable: The database does not answer.
     """
-    database = Database(url)
-    try:
-        async with database.begin() as tx:
-            await EnvironmentRepository(tx).void_claims()
-    finally:
-        await database.close()
+    async with database.begin() as tx:
+        await EnvironmentRepository(tx).void_claims()

@@ -1,6 +1,6 @@
 """Table and queries of sessions. Private to this package (checked)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import (
     ColumnElement,
     CursorResult,
+    Double,
     ForeignKey,
     Index,
     String,
@@ -43,6 +44,7 @@ LIVE_WHERE = text("status <> 'dead'")
 MAX_REASON_CHARACTERS = 2000
 MAX_AGENT_MESSAGE_CHARACTERS = 2000
 MAX_WAITS_FOR_CHARACTERS = 300
+CHUNK = 500
 
 # Environments are another domain's rows: known here by name, for ownership in the query.
 ENVIRONMENTS = table(
@@ -133,6 +135,18 @@ OWNER = (
 )
 CHANGED = "session.changed"
 DELETED = "session.deleted"
+
+
+class SessionViewers(Base):
+    """A session that viewers of one server look at."""
+
+    __tablename__ = "session_viewers"
+
+    session_id: Mapped[UUID] = mapped_column(
+        ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True
+    )
+    server: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
+    expires_at: Mapped[float] = mapped_column(Double)
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,16 +467,21 @@ class SessionRepository:
         )
 
     async def touch(self, session_ids: Sequence[UUID], now: datetime) -> None:
-        await self.tx.execute(
-            update(SessionRow)
-            .where(SessionRow.id.in_(session_ids))
-            .values(last_activity=now)
-            .execution_options(synchronize_session=False)
-        )
+        for start in range(0, len(session_ids), CHUNK):
+            await self.tx.execute(
+                update(SessionRow)
+                .where(SessionRow.id.in_(session_ids[start : start + CHUNK]))
+                .values(last_activity=now)
+                .execution_options(synchronize_session=False)
+            )
 
-    async def detach_all(self, now: datetime) -> None:
+    async def detach(self, session_ids: Collection[UUID] | None, now: datetime) -> None:
+        """Mark active sessions inactive; all of them for None."""
+        conditions = [SessionRow.status == SessionStatus.ACTIVE.value]
+        if session_ids is not None:
+            conditions.append(SessionRow.id.in_(session_ids))
         await self._change_all(
-            (SessionRow.status == SessionStatus.ACTIVE.value,),
+            conditions,
             status=SessionStatus.INACTIVE.value,
             updated_at=now,
         )

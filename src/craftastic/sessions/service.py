@@ -6,9 +6,9 @@ repeated, by the request, by an attach, or by the reconciler after a crash.
 
 import contextlib
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from uuid import UUID
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID, uuid4
 
 import anyio
 import structlog
@@ -72,6 +72,7 @@ from craftastic.sessions._repository import (
 )
 from craftastic.sessions._steps import SANDBOX_ENDED, TMUX_GONE, Launcher, Steps, Tmux
 from craftastic.sessions._trail import record
+from craftastic.sessions._viewers import ViewerRepository
 from craftastic.worktrees.service import (
     WORKSPACE,
     RepositoryMissing,
@@ -116,7 +117,6 @@ MAX_STRAYS = 100
 
 INSERT_ATTEMPTS = 20
 UNDO_TIMEOUT_S = 60.0
-TOUCH_CHUNK = 500
 
 ENDED_BY_OWNER = "It was ended on request."
 
@@ -147,6 +147,7 @@ class SessionService:
     launcher: Launcher | None = None
     variables: Variables = no_variables
     mask: Mask = no_mask
+    server: str = field(default_factory=lambda: uuid4().hex)
 
     @property
     def jobs(self) -> SessionJobs:
@@ -362,10 +363,14 @@ class SessionService:
             raise
 
     async def viewers_changed(self, session_id: UUID, viewers: int) -> None:
-        """Record that somebody looks at a session, or nobody any more."""
-        status = SessionStatus.ACTIVE if viewers else SessionStatus.INACTIVE
+        """Record that somebody looks at a session through this process, or nobody any more."""
         async with self.database.begin() as tx:
-            await SessionRepository(tx).set_status(session_id, status, self.clock.now())
+            await ViewerRepository(tx, self.server).changed(session_id, viewers, self.clock.now())
+
+    async def keep_viewers(self, watched: Collection[UUID]) -> None:
+        """Say again which sessions are looked at here; what dead servers said ends by itself."""
+        async with self.database.begin() as tx:
+            await ViewerRepository(tx, self.server).keep(watched, self.clock.now())
 
     async def ended(self, session_id: UUID, sandbox: SandboxRef) -> None:
         """Record that a session's tmux session is gone, unless there is a new one by now."""
@@ -386,16 +391,8 @@ class SessionService:
 
     async def touch(self, session_ids: Sequence[UUID]) -> None:
         """Record activity now; for many sessions at once, now and then."""
-        for start in range(0, len(session_ids), TOUCH_CHUNK):
-            async with self.database.begin() as tx:
-                await SessionRepository(tx).touch(
-                    session_ids[start : start + TOUCH_CHUNK], self.clock.now()
-                )
-
-    async def forget_viewers(self) -> None:
-        """Mark every active session inactive: at the start of the only server process."""
         async with self.database.begin() as tx:
-            await SessionRepository(tx).detach_all(self.clock.now())
+            await SessionRepository(tx).touch(session_ids, self.clock.now())
 
     async def branches_of(self, environment_id: UUID) -> set[str]:
         """Return the branches of all sessions of an environment that are not deleted."""

@@ -132,6 +132,11 @@ class Hub:
         return self._output.epoch
 
     @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to the pane now."""
+        return self._connection is not None
+
+    @property
     def by_pipe(self) -> bool:
         """Whether the bytes come by the pane's pipe now."""
         return self._feed is not None and self._feed.by_pipe

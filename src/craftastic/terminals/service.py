@@ -1,7 +1,7 @@
 """Terminals: who may attach to which session, and the hubs that they share."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -29,6 +29,7 @@ from craftastic.tmux.service import TmuxService
 LINGER_S = 10.0
 READY_S = 30.0
 TOUCH_S = 30.0
+TELL_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +74,7 @@ class Sessions(Protocol):
     ) -> tuple[AttachedSession, HasSandbox]: ...
     async def revive(self, owner: UserId, session_id: UUID) -> object: ...
     async def viewers_changed(self, session_id: UUID, viewers: int) -> None: ...
+    async def keep_viewers(self, watched: Collection[UUID], /) -> None: ...
     async def ended(self, session_id: UUID, sandbox: SandboxRef, /) -> None: ...
     async def touch(self, session_ids: Sequence[UUID]) -> None: ...
 
@@ -196,6 +198,7 @@ class TerminalService:
             self._state.tasks = tasks
             tasks.start_soon(self.leases.run)
             tasks.start_soon(self._touch)
+            tasks.start_soon(self._keep_told)
             tasks.start_soon(self.attendance.run)
             try:
                 yield
@@ -413,6 +416,15 @@ class TerminalService:
         ended = entry.hub.ended
         if ended is None or not ended.exited:
             await self._quietly(self.sessions.viewers_changed(session_id, entry.viewers))
+
+    async def _keep_told(self) -> None:
+        """Say again and again which sessions are looked at: a lost word is made up for."""
+        while True:
+            entries = self._state.entries.items()
+            # While its pane is away, a session's state is not known to anybody.
+            watched = {id_ for id_, one in entries if one.viewers and one.hub.is_connected}
+            await self._quietly(self.sessions.keep_viewers(watched))
+            await anyio.sleep(TELL_S)
 
     async def _touch(self) -> None:
         """Record activity now and then, for all that were typed into since."""
