@@ -23,7 +23,7 @@ from tests.fakes.api_server import PASSWORD, SETUP_TOKEN, ApiServer, running
 from tests.fakes.git_http_server import GitHttpServer
 
 EMAIL = "a@example.com"
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 REPOSITORY = "https://example.com/owner/project.git"
 
 

@@ -3,12 +3,12 @@
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup
+
+from tests.e2e._carrier import BROKEN, Carrier
 
 CHUNK = 1 << 16
 TERMINAL = b"GET /api/terminal/ws/"
@@ -16,24 +16,21 @@ FOR_A_TERMINAL = b" /api/terminal/"
 """Its socket, or a ticket for it."""
 
 REQUEST_S = 1.0
-BROKEN = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing forgets what waits and sends a reset, as a lost network does."""
 
 
 @dataclass
-class BreakingLine:
+class BreakingLine(Carrier):
     """Carries connections to a server's port, and resets them all at given moments.
 
     A moment is a number of bytes that went to terminals so far, on all their connections together:
     it comes in the midst of output, and of frames, however busy the machine is.
     """
 
-    to_port: int
     moments: list[int] = field(default_factory=list[int])
     """Still to come, in order."""
 
-    port: int = 0
     carried: int = 0
     """Bytes that went to terminals."""
 
@@ -47,22 +44,6 @@ class BreakingLine:
     _pairs: set[tuple[SocketStream, SocketStream]] = field(
         default_factory=set[tuple[SocketStream, SocketStream]]
     )
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @asynccontextmanager
-    async def laid(self) -> AsyncGenerator["BreakingLine"]:
-        """Carry connections as long as the block runs."""
-        async with (
-            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-            anyio.create_task_group() as group,
-        ):
-            self.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - not Django
-            group.start_soon(listener.serve, self._carry)
-            yield self
-            group.cancel_scope.cancel()
 
     async def reset(self) -> None:
         """Break off every connection that there is; new ones are carried."""

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
-from anyio.abc import SocketAttribute, SocketStream, TaskGroup
+from anyio.abc import SocketStream, TaskGroup
 
 from craftastic.cli.serve import PING_S, PONG_S
+from tests.e2e._carrier import BROKEN, Carrier
 from tests.e2e.harness import Server
 
 ASKING_S = 5.0
@@ -23,7 +24,6 @@ OFTEN = f"from craftastic.cli import serve; serve.PING_S = serve.PONG_S = {ASKIN
 SMALL = 4096
 SEGMENT = 536
 PIECE = 256
-BROKEN = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 class OftenAsking(Server):
@@ -33,38 +33,20 @@ class OftenAsking(Server):
 
 
 @dataclass
-class Line:
+class Line(Carrier):
     """Carries connections to a server's port as slowly as it is told, or not at all.
 
     Towards the server it behaves like a narrow line: small segments, and a small window.
     """
 
-    to_port: int
     rate: float | None = None
     """Bytes each second towards the client, on each connection; None for no limit."""
 
     still: bool = False
     """Nothing is carried, in neither direction, and no connection is closed."""
 
-    port: int = 0
     connections: int = 0
     _changed: anyio.Event = field(default_factory=anyio.Event)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @asynccontextmanager
-    async def laid(self) -> AsyncGenerator["Line"]:
-        """Carry connections as long as the block runs."""
-        async with (
-            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
-            anyio.create_task_group() as group,
-        ):
-            self.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - not Django
-            group.start_soon(listener.serve, self._carry)
-            yield self
-            group.cancel_scope.cancel()
 
     def change(self, *, rate: float | None = None, still: bool = False) -> None:
         """Carry like this from now on."""
