@@ -73,7 +73,7 @@ def test_the_unit_leaves_the_local_runtime_what_it_needs() -> None:
         "PrivateMounts", "ProtectSystem", "ProtectHome", "RestrictNamespaces", "SystemCallFilter",
         "PrivateDevices", "ProtectControlGroups", "MemoryDenyWriteExecute", "PrivateUsers",
         "PrivateNetwork", "ProtectProc", "ProcSubset", "ProtectKernelTunables", "RestrictSUIDSGID",
-        "InaccessiblePaths", "ReadOnlyPaths",
+        "InaccessiblePaths", "ReadOnlyPaths", "ProtectHostname",
     }  # fmt: skip
     assert breaking & set(service) == set()
     families = service["RestrictAddressFamilies"].split()

@@ -129,7 +129,7 @@ def images() -> Iterator[dict[str, str]]:
         "Dockerfile": (POSTGRES.format(base=base).encode(), 0o644),
         "start": (START.encode(), 0o755),
     }
-    before = dangling()
+    before = stages()
     try:
         docker(
             *(*build, "-f", "deploy/Dockerfile", "--build-arg", f"BASE={base}"),
@@ -140,17 +140,15 @@ def images() -> Iterator[dict[str, str]]:
         docker(*build, "-t", names["database"], "-", given=packed(recipe), timeout_s=BUILD_S)
         yield names
     finally:
-        # Stages that are no image of their own are left dangling by the builder.
-        subprocess.run(
-            ["docker", "image", "rm", "-f", *names.values()], capture_output=True, check=False
-        )
-        for image in dangling() - before:
-            if "CRAFTASTIC_BUILD=" in docker("image", "inspect", image):
-                docker("image", "rm", image)
+        for image in [*names.values(), *(stages() - before)]:
+            subprocess.run(["docker", "image", "rm", "-f", image], capture_output=True, check=False)
+        assert stages() <= before
 
 
-def dangling() -> set[str]:
-    return set(docker("images", "-q", "--no-trunc", "--filter", "dangling=true").split())
+def stages() -> set[str]:
+    """Return what the builder has left of the stage that the packages are installed in."""
+    left = ("--filter", "dangling=true", "--filter", "label=craftastic.stage=build")
+    return set(docker("images", "-q", "--no-trunc", *left).split())
 
 
 @dataclass

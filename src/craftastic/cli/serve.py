@@ -15,6 +15,7 @@ import uvicorn
 import uvloop
 
 from craftastic.app import build_app
+from craftastic.cli._notify import notify
 from craftastic.cli.starting import data_folder, listen
 from craftastic.clock import SystemClock
 from craftastic.database import Database
@@ -156,6 +157,12 @@ class DrainingServer(uvicorn.Server):
         if not self.should_exit:
             self.has_failed = self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application and listen; whoever waits for the server is told then."""
+        await super().startup(sockets)
+        if self.started:
+            notify("READY=1")
+
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         """Take SIGINT and SIGTERM as wishes; uvicorn would die of them when all is put away."""
@@ -172,6 +179,7 @@ class DrainingServer(uvicorn.Server):
         last_call = threading.Timer(EXIT_S, self._end_at_once)
         last_call.daemon = True
         last_call.start()
+        notify("STOPPING=1")
         self._edge.begin()
         log.info("stopping", requests=self._edge.under_way)
         events = getattr(self._application.state, "events", None)
