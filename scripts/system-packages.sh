@@ -30,6 +30,7 @@ LIST
     [ "$purpose" = test ] || return 0
     cat <<'LIST'
 dockerd docker.io
+docker-compose docker-compose
 /usr/lib/postgresql/*/bin/initdb postgresql
 mmdebstrap mmdebstrap
 chromium chromium

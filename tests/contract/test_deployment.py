@@ -65,6 +65,15 @@ def test_the_unit_ends_no_sandbox_and_gives_the_end_its_time() -> None:
     assert "Requires" not in unit()["Unit"]  # an engine that restarts must not end the server
 
 
+def test_the_unit_waits_for_the_server_and_brings_it_back() -> None:
+    service = unit()["Service"]
+
+    assert (service["Type"], service["TimeoutStartSec"]) == ("notify", "infinity")
+    assert service["Restart"] == "always"
+    assert service["StateDirectory"] == "craftastic"  # as root: default_data_dir()
+    assert service["ExecStart"].endswith("craftastic serve")
+
+
 def test_the_unit_leaves_the_local_runtime_what_it_needs() -> None:
     service = unit()["Service"]
 
@@ -144,6 +153,33 @@ def test_the_image_is_made_of_files_that_are_there() -> None:
     assert copied
     assert all((DEPLOY.parent / word).exists() for word in copied)
     assert any("--require-hashes" in line for line in lines)
+
+
+def test_the_build_is_given_what_it_needs_and_nothing_of_the_operators() -> None:
+    lines = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
+    let_in = [line[1:] for line in lines if line.startswith("!")]
+
+    assert "*" in lines
+    assert all((DEPLOY.parent / name).exists() for name in let_in)
+    assert {"deploy/ca", "requirements.lock", "tools.lock", "src", "web"} <= set(let_in)
+    assert {".env", ".git", "."} & set(let_in) == set()
+
+
+def test_the_images_health_is_asked_at_the_servers_port() -> None:
+    (line,) = re.findall(r"import os, urllib\.request.*", (DEPLOY / "Dockerfile").read_text())
+    default = Settings.model_fields["port"].default
+
+    assert f'os.environ.get(\\"CRAFTASTIC_PORT\\", {default})' in line
+    assert "/healthz" in line
+
+
+def test_every_secret_of_the_composition_is_in_the_file_of_settings() -> None:
+    server = compose()["services"]["server"]
+
+    assert server["env_file"] == "${CRAFTASTIC_ENV_FILE:-/etc/craftastic.env}"
+    assert "command" not in server
+    secret = re.compile("SECRET|TOKEN|KEY|PASSWORD|SMTP")
+    assert [name for name in server["environment"] if secret.search(name)] == []
 
 
 def test_what_only_developers_need_is_told_apart() -> None:
