@@ -372,5 +372,5 @@ async def test_a_session_outlives_the_servers_container(contained: Contained) ->
             assert (await again.run("cat kept")).strip() == "mine"
         mode = (contained.folder / "keys").stat().st_mode & 0o777
         assert mode == 0o700
-        assert "The backup is complete" in contained.command("backup", "/tmp/backup")
+        assert "/tmp/backup is complete" in contained.command("backup", "/tmp/backup")
         await api.delete(f"/api/environments/{environment['id']}")
