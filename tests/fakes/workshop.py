@@ -24,7 +24,7 @@ from craftastic.worktrees.service import WorktreeService
 from tests.fakes.clock import FakeClock
 from tests.fakes.git_runtime import runtimes_of
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 @dataclass

@@ -20,7 +20,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.workshop import Workshop, build, opened, until
 
 URL = "https://github.com/a/b"
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @dataclass

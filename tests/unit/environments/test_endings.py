@@ -149,7 +149,7 @@ async def test_the_end_of_a_clone_leaves_no_reason_without_its_code(
 
     runtime.play = slow
     made = await shop.create(url="https://github.com/a/b")
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await begun.wait()
     await shop.environments.note_out_of_memory(made.id)
     before = await shop.environments.get_owned(shop.owner, made.id)

@@ -37,7 +37,7 @@ async def test_a_start_that_does_not_end_is_an_error_with_a_way_on(
 ) -> None:
     runtime.faults.delay_s = NEVER_S
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         made = await shop.create()
     runtime.faults.delay_s = 0
     again = await shop.environments.retry(shop.owner, made.id)
@@ -59,7 +59,7 @@ async def test_one_that_ran_and_whose_start_does_not_end_is_stopped_with_a_way_o
     await shop.environments.reconcile()
     runtime.faults.delay_s = NEVER_S
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         started = await shop.environments.start(shop.owner, made.id)
     runtime.faults.delay_s = 0
 
@@ -75,7 +75,7 @@ async def test_a_stop_that_does_not_end_says_so_and_goes_on_by_itself(
     await settled(database)
     runtime.faults.delay_s = NEVER_S
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         wished = await shop.environments.stop(shop.owner, made.id)
     runtime.faults.delay_s = 0
     await settled(database)
@@ -93,7 +93,7 @@ async def test_a_removal_that_does_not_end_is_pending_and_done_later(
     await settled(database)
     runtime.faults.delay_s = NEVER_S
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         deleted = await shop.environments.delete(shop.owner, made.id)
     runtime.faults.delay_s = 0
     left = await rows(database, "SELECT reason_code FROM environments")
