@@ -1,6 +1,6 @@
 """What a runtime neither does nor refuses comes to an end, and is told with a way on."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import anyio
 import pytest
@@ -17,11 +17,20 @@ NEVER_S = 3600.0
 
 
 @pytest.fixture
-def runtime(monkeypatch: pytest.MonkeyPatch) -> MemoryRuntime:
-    for name in ("START_LIMIT_S", "STOP_LIMIT_S", "REMOVE_LIMIT_S"):
-        monkeypatch.setattr(_converge, name, LIMIT_S)
-    monkeypatch.setattr(service, "DELETE_WAIT_S", 5 * LIMIT_S)
+def runtime() -> MemoryRuntime:
     return MemoryRuntime()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what makes the limits short from then on: not for what only has to be there."""
+
+    def hurry() -> None:
+        for name in ("START_LIMIT_S", "STOP_LIMIT_S", "REMOVE_LIMIT_S"):
+            monkeypatch.setattr(_converge, name, LIMIT_S)
+        monkeypatch.setattr(service, "DELETE_WAIT_S", 5 * LIMIT_S)
+
+    return hurry
 
 
 @pytest.fixture
@@ -33,13 +42,18 @@ async def shop(
 
 
 async def test_a_start_that_does_not_end_is_an_error_with_a_way_on(
-    shop: Workshop, runtime: MemoryRuntime
+    shop: Workshop,
+    runtime: MemoryRuntime,
+    hurried: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     runtime.faults.delay_s = NEVER_S
+    hurried()
 
     with anyio.fail_after(90):
         made = await shop.create()
     runtime.faults.delay_s = 0
+    monkeypatch.undo()
     again = await shop.environments.retry(shop.owner, made.id)
 
     assert made.status is EnvironmentStatus.ERROR
@@ -51,13 +65,14 @@ async def test_a_start_that_does_not_end_is_an_error_with_a_way_on(
 
 
 async def test_one_that_ran_and_whose_start_does_not_end_is_stopped_with_a_way_on(
-    shop: Workshop, runtime: MemoryRuntime, database: Database
+    shop: Workshop, runtime: MemoryRuntime, database: Database, hurried: Callable[[], None]
 ) -> None:
     made = await shop.create()
     await settled(database)
     runtime.vanish(made.id)
     await shop.environments.reconcile()
     runtime.faults.delay_s = NEVER_S
+    hurried()
 
     with anyio.fail_after(90):
         started = await shop.environments.start(shop.owner, made.id)
@@ -69,11 +84,12 @@ async def test_one_that_ran_and_whose_start_does_not_end_is_stopped_with_a_way_o
 
 
 async def test_a_stop_that_does_not_end_says_so_and_goes_on_by_itself(
-    shop: Workshop, runtime: MemoryRuntime, database: Database
+    shop: Workshop, runtime: MemoryRuntime, database: Database, hurried: Callable[[], None]
 ) -> None:
     made = await shop.create()
     await settled(database)
     runtime.faults.delay_s = NEVER_S
+    hurried()
 
     with anyio.fail_after(90):
         wished = await shop.environments.stop(shop.owner, made.id)
@@ -87,11 +103,12 @@ async def test_a_stop_that_does_not_end_says_so_and_goes_on_by_itself(
 
 
 async def test_a_removal_that_does_not_end_is_pending_and_done_later(
-    shop: Workshop, runtime: MemoryRuntime, database: Database
+    shop: Workshop, runtime: MemoryRuntime, database: Database, hurried: Callable[[], None]
 ) -> None:
     made = await shop.create()
     await settled(database)
     runtime.faults.delay_s = NEVER_S
+    hurried()
 
     with anyio.fail_after(90):
         deleted = await shop.environments.delete(shop.owner, made.id)
