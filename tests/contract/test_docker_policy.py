@@ -6,7 +6,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import anyio
@@ -202,6 +202,35 @@ async def test_without_the_hosts_rules_isolation_says_what_is_open(docker: Bench
     await docker.runtime.prepare()
     found = {finding.name: finding for finding in await docker.runtime.check()}
     assert found["docker.firewall"].ok is True
+
+
+class CountingFirewall(Firewall):
+    """Remembers how often it has set a chain."""
+
+    set_chains: ClassVar[list[str]] = []
+
+    async def apply(self, **arguments: Any) -> None:
+        self.set_chains.append(arguments["chain"])
+        await super().apply(**arguments)
+
+
+async def test_rules_that_stand_are_left_alone_and_those_that_changed_are_set(
+    docker: Bench,
+) -> None:
+    network = docker.runtime._network  # type: ignore[attr-defined]
+    await docker.runtime.prepare()
+    network.firewall, done = CountingFirewall(), CountingFirewall.set_chains
+    done.clear()
+
+    await docker.runtime.prepare()
+    untouched = list(done)
+    for kind, hook in (("IN", "INPUT"), ("FWD", "DOCKER-USER")):
+        await Firewall().remove(chain=network._chain_name(kind), hook=hook)
+    await docker.runtime.prepare()
+
+    assert untouched == []
+    assert done == [network._chain_name("IN"), network._chain_name("FWD")]
+    assert await network.protected()
 
 
 async def test_a_second_server_does_not_shut_the_firsts_gateway(docker: Bench) -> None:

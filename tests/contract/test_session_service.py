@@ -237,7 +237,7 @@ async def test_a_failure_whose_remains_cannot_be_removed_at_once_frees_the_name_
     assert await rows(database, "SELECT * FROM sessions") == []
 
 
-@pytest.mark.parametrize("commands_begun", [0, 1, 2])
+@pytest.mark.parametrize("commands_begun", [0, 1])
 async def test_a_create_that_a_crash_cut_short_is_finished_by_the_reconciler(
     commands_begun: int,
     shop: Workshop,
@@ -261,6 +261,17 @@ async def test_a_create_that_a_crash_cut_short_is_finished_by_the_reconciler(
     (session,) = await shop.sessions.list_owned(shop.owner, cloned.id)
     assert session.ready
     assert session.status is SessionStatus.INACTIVE
+    assert await tmux_names(shop, cloned) == {session.tmux_name}
+
+
+async def test_a_session_is_made_by_one_command_in_its_sandbox(
+    shop: Workshop, cloned: Environment, runtime: ServedRuntime
+) -> None:
+    before = len(runtime.calls)
+
+    session = await make(shop, cloned, "one", "new")
+
+    assert len(runtime.calls) == before + 1
     assert await tmux_names(shop, cloned) == {session.tmux_name}
 
 
@@ -414,7 +425,7 @@ async def test_of_simultaneous_creates_on_one_branch_one_wins(
     assert results == {"made": 1, "BRANCH_IN_USE": 19}
 
 
-@pytest.mark.parametrize("commands_begun", [0, 1, 2])
+@pytest.mark.parametrize("commands_begun", [0, 1])
 async def test_a_deletion_that_a_crash_cut_short_is_finished_by_the_reconciler(
     commands_begun: int,
     shop: Workshop,

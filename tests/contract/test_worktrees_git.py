@@ -1,7 +1,8 @@
 """Worktrees against real git: clone over HTTP, branches, kept work, damage."""
 
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -608,3 +609,75 @@ def test_the_rules_of_branch_names_are_those_of_git(name: str) -> None:
         allowed = False
 
     assert allowed == (allowed_by_git and name not in STRICTER)
+
+
+async def test_a_clone_sets_whom_commits_are_by_unless_the_user_has(
+    upstream: Upstream, worktrees: WorktreeService, runtime: GitRuntime, sandbox: SandboxRef
+) -> None:
+    upstream.commit("main")
+
+    async def named() -> tuple[str, str]:
+        said = await runtime.run(
+            sandbox, ["sh", "-c", "git config --global user.name; git config --global user.email"]
+        )
+        name, email = said.stdout.decode().splitlines()
+        return name, email
+
+    first, later = ("A Person", "a@example.com"), ("Another", "b@example.com")
+    await worktrees.clone(sandbox, ENVIRONMENT, "token", identity=first)
+    assert await named() == first
+
+    await worktrees.clone(sandbox, ENVIRONMENT, "token", identity=later)
+    assert await named() == first
+
+
+@dataclass(frozen=True)
+class Following:
+    argv: Sequence[str]
+    stdin: bytes = b""
+
+
+@pytest.mark.parametrize("code", [0, 3])
+async def test_a_command_follows_a_worktree_and_says_how_it_ended(
+    worktrees: WorktreeService, cloned: SandboxRef, runtime: GitRuntime, code: int
+) -> None:
+    words = ["sh", "-c", f'cat >"$1/got"; echo said; echo more >&2; exit {code}', "sh"]
+    path = (await worktrees.ensure(cloned, ENVIRONMENT, "main", "main")).path
+    calls = len(runtime.calls)
+
+    then = Following([*words, path], b"input")
+    made = await worktrees.ensure(cloned, ENVIRONMENT, "main", "main", then=then)
+
+    assert len(runtime.calls) == calls + 1
+    assert made.then is not None
+    assert (made.then.exit_code, made.then.stderr) == (code, b"said\nmore\n")
+    got = await runtime.run(cloned, ["cat", f"{path}/got"])
+    assert got.stdout == b"input"
+
+
+async def test_no_command_follows_a_worktree_that_is_still_to_be_prepared(
+    upstream: Upstream, worktrees: WorktreeService, sandbox: SandboxRef
+) -> None:
+    (upstream.work / ".worktreeinclude").write_text(".env\n")
+    upstream.commit("main")
+    await worktrees.clone(sandbox, ENVIRONMENT, "token")
+
+    made = await worktrees.ensure(
+        sandbox, ENVIRONMENT, "main", "main", session_id=uuid4(), then=Following(["false"])
+    )
+
+    assert made.fresh
+    assert made.then is None
+
+
+async def test_no_command_follows_a_worktree_that_is_refused(
+    worktrees: WorktreeService, cloned: SandboxRef, runtime: GitRuntime
+) -> None:
+    path = (await worktrees.ensure(cloned, ENVIRONMENT, "a", "main")).path
+
+    with pytest.raises(BranchConflict):
+        await worktrees.ensure(
+            cloned, ENVIRONMENT, "a/b", "main", then=Following(["touch", f"{path}/never"])
+        )
+
+    assert (await runtime.run(cloned, ["ls", path])).stdout == b"a.txt\n"

@@ -62,6 +62,8 @@ STOP_LIMIT_S = 180.0
 REMOVE_LIMIT_S = 1800.0
 """Of one try, with everything that was ever written in the environment; there is a next try."""
 
+TO_CLONE = frozenset({CloneStatus.PENDING, CloneStatus.CLONING})
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 FindProfile = Callable[[UUID], Awaitable[tuple[str, str] | None]]
@@ -180,7 +182,7 @@ class Steps:
         async with anyio.create_task_group() as tasks:
             if environment.isolation is None:
                 tasks.start_soon(self._probe, claim, environment)
-            if environment.clone_status in {CloneStatus.PENDING, CloneStatus.CLONING}:
+            if environment.clone_status in TO_CLONE:
                 tasks.start_soon(self._clone, claim, environment)
             elif environment.clone_status is CloneStatus.REPAIRING:
                 tasks.start_soon(self._repair, claim, environment)
@@ -190,14 +192,12 @@ class Steps:
         try:
             runtime = self.runtimes[environment.runtime]
             with _within(START_LIMIT_S, "started"):
-                await runtime.prepare(report)
-                failpoint("sandbox.create.prepared")
                 sandbox = await runtime.create(self._spec(environment), report)
                 failpoint("sandbox.create.made")
-                profile = await self.find_profile(environment.owner_id)
-                if profile is not None:
-                    await self.worktrees.identify(sandbox, *profile)
-                    failpoint("sandbox.create.identified")
+                if environment.clone_status not in TO_CLONE:  # else the clone does it too
+                    profile = await self.find_profile(environment.owner_id)
+                    if profile is not None:
+                        await self.worktrees.identify(sandbox, *profile)
         except DatabaseUnavailable:
             raise  # it says nothing of the sandbox, which is gone on with in the next round
         except CraftasticError as error:
@@ -241,6 +241,7 @@ class Steps:
             clone_reason=None,
         )
         failpoint("clone.token.recorded")
+        profile = await self.find_profile(environment.owner_id)
         try:
             cloned = await self.worktrees.clone(
                 environment.sandbox,
@@ -248,6 +249,7 @@ class Steps:
                 token,
                 self._reporter(claim),
                 branch=environment.branch,
+                identity=profile,
             )
         except CraftasticError as error:
             log.warning("clone failed", environment=str(claim.id), reason=error.message)

@@ -83,6 +83,8 @@ class SandboxNetwork:
     _warned: bool = False
     _set_at: float = -math.inf
     _set_for: str = ""
+    _last: tuple[list[Chain], list[list[str] | None]] | None = None
+    _setting: anyio.Lock = field(default_factory=anyio.Lock)
 
     @property
     def bridge(self) -> str:
@@ -113,19 +115,30 @@ class SandboxNetwork:
             raise RuntimeUnavailable("The sandboxes' network was made and is gone again.")
         return address
 
-    async def protect(self, *, unless_within_s: float = 0.0) -> None:
+    async def protect(self, address: str | None = None, *, unless_within_s: float = 0.0) -> None:
         """Set the host's rules; where that is not allowed, note why and go on.
 
-        Rules that this process set for the same address at most `unless_within_s` ago are taken to
-        be there still.
+        Rules that this process looked at for the same address at most `unless_within_s` ago are
+        taken to be there still. The address is looked up where it is not given.
         """
-        address = await self.ensure()
-        is_recent = anyio.current_time() - self._set_at < unless_within_s
-        if is_recent and self.rules_set and self._set_for == address:
-            return
+        address = address or await self.ensure()
+        async with self._setting:
+            is_recent = anyio.current_time() - self._set_at < unless_within_s
+            if not (is_recent and self.rules_set and self._set_for == address):
+                await self._protect(address)
+
+    async def _protect(self, address: str) -> None:
         try:
-            for chain in await self._chains(address):
-                await self.firewall.apply(**chain.arguments())
+            listed = await self.firewall.rules()
+            chains = await self._chains(address, listed)
+            seen = [self.firewall.seen(chain.chain, chain.hook, listed) for chain in chains]
+            # What stands there as it did after it was set needs no setting.
+            if None in seen or (chains, seen) != self._last:
+                for chain in chains:
+                    await self.firewall.apply(**chain.arguments())
+                listed = await self.firewall.rules()
+                seen = [self.firewall.seen(chain.chain, chain.hook, listed) for chain in chains]
+                self._last = chains, seen
         except FirewallUnavailable as error:
             self.rules_set, self.rules_problem = False, error.message
             if not self._warned:
@@ -153,8 +166,8 @@ class SandboxNetwork:
             for line in self.firewall.as_commands(**chain.arguments())
         ]
 
-    async def _chains(self, address: str) -> list[Chain]:
-        others = await self._other_ports(address)
+    async def _chains(self, address: str, listed: Sequence[str]) -> list[Chain]:
+        others = await self._other_ports(address, listed)
         return [self._input(address, [self.gateway_port, *others]), self._forward()]
 
     def _chain_name(self, kind: str) -> str:
@@ -198,24 +211,23 @@ class SandboxNetwork:
             self._chain_name("FWD"), "DOCKER-USER", ("-i", self.bridge), [*servers, *closed]
         )
 
-    async def _other_ports(self, address: str) -> list[int]:
+    async def _other_ports(self, address: str, listed: Sequence[str]) -> list[int]:
         """Return the ports of other servers on this host whose gateways still listen.
 
         The bridge is shared by all of them, and each would otherwise shut the others out.
         """
-        chain = self._chain_name("IN")
-        with contextlib.suppress(FirewallUnavailable):
-            listing = self.firewall._listing  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-            listed = await listing(chain, ipv6=False)
-            pattern = re.compile(rf"-d {re.escape(address)}/32 -p tcp .*--dport (\d+) -j ACCEPT$")
-            ports = [int(match[1]) for line in listed if (match := pattern.search(line))]
-            return [
-                port
-                for port in dict.fromkeys(ports)
-                if port != self.gateway_port
-                and await anyio.to_thread.run_sync(_listens, address, port)
-            ][: MAX_PORTS - 1]
-        return []
+        start = f"-A {self._chain_name('IN')} "
+        pattern = re.compile(rf"-d {re.escape(address)}/32 -p tcp .*--dport (\d+) -j ACCEPT$")
+        ports = [
+            int(match[1])
+            for line in listed
+            if line.startswith(start) and (match := pattern.search(line))
+        ]
+        return [
+            port
+            for port in dict.fromkeys(ports)
+            if port != self.gateway_port and await anyio.to_thread.run_sync(_listens, address, port)
+        ][: MAX_PORTS - 1]
 
     async def _create(self) -> None:
         wanted: Final[Json] = {

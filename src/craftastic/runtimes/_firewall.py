@@ -196,11 +196,24 @@ class Firewall:
             FirewallUnavailable: See `apply`.
         """
         _check_chain(chain)
-        listed = await self._listing(hook, ipv6=ipv6)
-        ours = [number for number, line in enumerate(listed) if _jumps_to(line, chain)]
-        return len(ours) == 1 and all(
-            _never_both(line, listed[ours[0]]) for line in listed[: ours[0]]
-        )
+        return _is_hooked(chain, await self._listing(hook, ipv6=ipv6))
+
+    async def rules(self) -> list[str]:
+        """List the rules of all IPv4 chains as iptables itself writes them.
+
+        Raises:
+            FirewallUnavailable: See `apply`.
+        """
+        return await self._list([])
+
+    @staticmethod
+    def seen(chain: str, hook: str, listed: Sequence[str]) -> list[str] | None:
+        """Return the chain's own rules and its jump, None where it is not hooked in, of `rules`."""
+        hooked = [line for line in listed if line.startswith(f"-A {hook} ")]
+        if not _is_hooked(chain, hooked):
+            return None
+        own = [line for line in listed if line.startswith(f"-A {chain} ")]
+        return [*own, *(line for line in hooked if _jumps_to(line, chain))]
 
     @staticmethod
     def as_commands(
@@ -226,13 +239,18 @@ class Firewall:
 
     async def _listing(self, hook: str, *, ipv6: bool) -> list[str]:
         _check_chain(hook)
+        listed = await self._list([hook], ipv6=ipv6)
+        return [line for line in listed if line.startswith(f"-A {hook} ")]
+
+    async def _list(self, chains: Sequence[str], *, ipv6: bool = False) -> list[str]:
         tool = _tool("ip6tables" if ipv6 else "iptables")
         status, output, refusal = await self._run(
-            [tool, "--wait", str(self.lock_wait_s), "-S", hook]
+            [tool, "--wait", str(self.lock_wait_s), "-S", *chains]
         )
         if status != 0:
-            raise FirewallUnavailable(f"iptables cannot list {hook}: {refusal}", hook=hook)
-        return [line for line in output.splitlines() if line.startswith(f"-A {hook} ")]
+            named = " ".join(chains) or "its rules"
+            raise FirewallUnavailable(f"iptables cannot list {named}: {refusal}", hook=named)
+        return output.splitlines()
 
     async def _run(self, argv: Sequence[str], stdin: bytes = b"") -> tuple[int, str, str]:
         if os.geteuid() != 0:
@@ -267,6 +285,11 @@ def _tool(name: str) -> str:
 def _check_chain(name: str) -> None:
     if CHAIN_NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not a name for a chain")
+
+
+def _is_hooked(chain: str, listed: Sequence[str]) -> bool:
+    ours = [number for number, line in enumerate(listed) if _jumps_to(line, chain)]
+    return len(ours) == 1 and all(_never_both(line, listed[ours[0]]) for line in listed[: ours[0]])
 
 
 def _jumps_to(line: str, chain: str) -> bool:

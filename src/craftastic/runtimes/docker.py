@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import cast
@@ -23,6 +24,7 @@ import structlog
 from craftastic.errors import Conflict
 from craftastic.failpoints import failpoint
 from craftastic.runtimes import _docker_exec as docker_exec
+from craftastic.runtimes._beside import beside
 from craftastic.runtimes._docker_check import findings
 from craftastic.runtimes._docker_container import (
     ENVIRONMENT_LABEL,
@@ -68,7 +70,7 @@ START_S = 60.0
 REMOVE_S = 60.0
 REMOVE_PAUSE_S = 0.1
 RULES_FRESH_S = 5.0
-"""A sandbox is made right after `prepare`, which has set the rules: 90 ms of iptables."""
+"""For how long rules that were looked at are taken to be there still."""
 
 MAX_SANDBOX_NUMBER = 65_535
 MAX_KNOWN = 4096
@@ -162,15 +164,11 @@ class DockerRuntime:
             image = await self._images.ensure(report)
             await report(Progress("sandbox", "Starting the sandbox"))
             gateway = await self._network.ensure()
-            await self._network.protect(unless_within_s=RULES_FRESH_S)
-            place = await self._place(spec, gateway)
-            if found is not None and not _fits(found, gateway):
-                # It knows the gateway at an address that is gone; what it wrote is not in it.
-                await self._delete(str(found["Id"]))
-                found = None
-            if found is None:
-                found = await self._make(spec, place, image)
-                failpoint("docker.container.created")
+            # The rules are there before anything can run.
+            found = await beside(
+                partial(self._made, spec, found, image, gateway),
+                partial(self._network.protect, gateway, unless_within_s=RULES_FRESH_S),
+            )
             try:
                 await self._start(str(found["Id"]))
             except EngineRefused as error:
@@ -351,6 +349,18 @@ class DockerRuntime:
                 f"Docker has a container named {name} that this server did not make.",
                 details="Rename or remove it, and start the environment again.",
             )
+        return found
+
+    async def _made(self, spec: SandboxSpec, found: Json | None, image: str, gateway: str) -> Json:
+        """Return the environment's container, which need not run, made first where none fits."""
+        place = await self._place(spec, gateway)
+        if found is not None and not _fits(found, gateway):
+            # It knows the gateway at an address that is gone; what it wrote is not in it.
+            await self._delete(str(found["Id"]))
+            found = None
+        if found is None:
+            found = await self._make(spec, place, image)
+            failpoint("docker.container.created")
         return found
 
     async def _make(self, spec: SandboxSpec, place: Place, image: str) -> Json:

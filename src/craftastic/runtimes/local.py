@@ -316,8 +316,10 @@ class LocalRuntime:
         """Start the sandbox in a thread; return what went wrong, which a task group would wrap."""
         start = partial(self._launcher.start, spec, self._uid(spec))
         try:
+            await anyio.to_thread.run_sync(self._prepare_host)
             state = await anyio.to_thread.run_sync(start)
         except CraftasticError as error:
+            self._prepared = False  # the next one looks at the host first, which may tell why
             return error
         for watch in self._watches:
             watch.add(spec.environment_id, state)

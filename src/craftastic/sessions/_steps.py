@@ -20,12 +20,13 @@ from craftastic.environments.service import Environment, EnvironmentService
 from craftastic.errors import Conflict, CraftasticError, Unavailable
 from craftastic.events.service import EventLog
 from craftastic.failpoints import failpoint
-from craftastic.runtimes.base import SandboxGone, SandboxRef
+from craftastic.runtimes.base import RunResult, SandboxGone, SandboxRef
 from craftastic.sessions._jobs import tell_job
 from craftastic.sessions._model import Session, SessionStatus, SessionType
 from craftastic.sessions._preparation import Mask, Preparation, Teardown, Variables, place_of
 from craftastic.sessions._repository import SessionRepository
-from craftastic.worktrees.service import SETUP, Kept, Worktree, WorktreeService
+from craftastic.tmux.service import Making
+from craftastic.worktrees.service import SETUP, Kept, Worktree, WorktreeService, worktree_path
 
 MAX_ENVIRONMENTS_AT_ONCE = 8
 
@@ -53,6 +54,12 @@ class Tmux(Protocol):
         variables: Mapping[str, str] | None = ...,
         program: bytes | None = ...,
     ) -> object: ...
+
+    def making(
+        self, name: str, directory: str, *, variables: Mapping[str, str] | None = ...
+    ) -> Making: ...
+
+    def made(self, sandbox: SandboxRef, name: str, making: Making, result: RunResult) -> object: ...
 
     async def kill(self, sandbox: SandboxRef, name: str) -> object: ...
 
@@ -217,9 +224,14 @@ class Steps:
 
     async def _place(self, session: Session, environment: Environment) -> Worktree:
         sandbox, branch = environment.sandbox, session.branch
+        variables = await self._variables(session, environment)
+        making = None
         if branch is None:
             worktree = Worktree(await self.worktrees.ensure_workspace(sandbox))
         else:
+            if not self._starts_agent(session):
+                path = worktree_path(environment.id, branch)
+                making = self.tmux.making(session.tmux_name, path, variables=variables or None)
             worktree = await self.worktrees.ensure(
                 sandbox,
                 environment.id,
@@ -227,6 +239,7 @@ class Steps:
                 environment.branch,
                 session_id=session.id,
                 start=session.start,
+                then=making,
             )
             if worktree.fresh:
                 await self._preparation.prepare(session, environment, branch)
@@ -234,15 +247,17 @@ class Steps:
                 async with self.database.begin() as tx:
                     place = place_of(session, environment, branch)
                     tell_job(EventLog(tx), environment.owner_id, place, SETUP)
-        variables = await self._variables(session, environment)
-        program = await self._program(session, environment, worktree.path, variables)
-        await self.tmux.ensure(
-            sandbox,
-            session.tmux_name,
-            worktree.path,
-            variables=None if program else variables or None,
-            program=program,
-        )
+        if making is not None and worktree.then is not None:
+            self.tmux.made(sandbox, session.tmux_name, making, worktree.then)
+        else:
+            program = await self._program(session, environment, worktree.path, variables)
+            await self.tmux.ensure(
+                sandbox,
+                session.tmux_name,
+                worktree.path,
+                variables=None if program else variables or None,
+                program=program,
+            )
         failpoint("session.make.tmux")
         return worktree
 
@@ -254,11 +269,14 @@ class Steps:
         variables: Mapping[str, str],
     ) -> bytes | None:
         """Return what starts the session's agent; None for a terminal, and for one that runs."""
-        is_agent = session.session_type is SessionType.AGENT and session.agent_id is not None
-        if self.launcher is None or not is_agent or session.ready:
+        if self.launcher is None or not self._starts_agent(session):
             return None
         owner = UserId(environment.owner_id)
         return await self.launcher.program(owner, session, directory, variables)
+
+    def _starts_agent(self, session: Session) -> bool:
+        is_agent = session.session_type is SessionType.AGENT and session.agent_id is not None
+        return self.launcher is not None and is_agent and not session.ready
 
     @property
     def _preparation(self) -> Preparation:

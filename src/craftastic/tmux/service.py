@@ -33,6 +33,7 @@ from craftastic.tmux._variables import (
 __all__ = [
     "BadSessionProgram",
     "BadSessionVariables",
+    "Making",
     "TmuxRefused",
     "TmuxService",
     "without_hooks",
@@ -41,6 +42,7 @@ __all__ = [
 SOCKET_NAME = "tmux.sock"
 MAX_ANSWER_BYTES = 16 << 10
 MAX_NAMED = 5
+MAKING_TIMEOUT_S = 20.0
 _GONE = (
     *(b"no server running", b"error connecting", b"can't find session", b"session not found"),
     *(b"server exited", b"lost server"),  # it ended while it was asked
@@ -55,6 +57,15 @@ class TmuxRefused(Unavailable):
     """tmux in the sandbox did not do what it was asked; the reason is in the message."""
 
     code = "TMUX_REFUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """The command that makes a session, for `Runtime.spawn`, and its input."""
+
+    argv: Sequence[str]
+    stdin: bytes = b""
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,36 @@ class TmuxService:
             SandboxGone: The sandbox is not running.
             RuntimeUnavailable: The runtime did not answer.
         """
+        making = self.making(
+            name,
+            directory,
+            environment=environment,
+            variables=variables,
+            program=program,
+            columns=columns,
+            rows=rows,
+        )
+        result = await self._runtime(sandbox).spawn(
+            sandbox, making.argv, stdin=making.stdin, timeout_s=MAKING_TIMEOUT_S
+        )
+        self.made(sandbox, name, making, result)
+
+    def making(
+        self,
+        name: str,
+        directory: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
+        program: bytes | None = None,
+        columns: int = 80,
+        rows: int = 24,
+    ) -> Making:
+        """Return what `ensure` runs, for whoever runs it together with something else.
+
+        Raises:
+            BadSessionVariables, BadSessionProgram, ValueError: See `ensure`.
+        """
         shown = [f"-e{key}={value}" for key, value in (environment or {}).items()]
         create = [
             "new-session", "-d", "-s", name, "-c", directory, "-x", str(columns), "-y", str(rows),
@@ -126,15 +167,20 @@ class TmuxService:
         else:
             argv = ["bash", "-c", SCRIPT, "bash", *begin]
         create += [";", "set-option", "-t", f"={name}:", MARK, name]
-        result = await self._runtime(sandbox).spawn(
-            sandbox,
+        return Making(
             [*argv, *options(self.history_lines), ";", *create, *NO_KEYS],
-            stdin=stdin,
-            timeout_s=20,
+            stdin,
+            "a pane has not got its program" if program else _NO_VARIABLES,
         )
-        if stdin and result.exit_code == NOT_GIVEN:
-            lost = "a pane has not got its program" if program else _NO_VARIABLES
-            log.warning(lost, tmux=name, sandbox=sandbox.id)
+
+    def made(self, sandbox: SandboxRef, name: str, making: Making, result: RunResult) -> None:
+        """Look at how the making of a session ended.
+
+        Raises:
+            TmuxRefused: tmux could not start it.
+        """
+        if making.stdin and result.exit_code == NOT_GIVEN:
+            log.warning(making.lost, tmux=name, sandbox=sandbox.id)
         elif result.exit_code != 0:
             raise TmuxRefused(f"The terminal could not be started: {_reason(result)}")
 

@@ -4,6 +4,7 @@ What comes back is hostile: bounded, and read from fixed forms.
 """
 
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 
 from craftastic.errors import Conflict, CraftasticError, StorageFull, Unavailable
@@ -33,6 +34,7 @@ SCRIPTS = {
         for name in ("check", "carry", "repaired", "mend")
     },
 }
+THEN = (SCRIPTS_FOLDER / "then.sh").read_text()
 
 
 class WorktreeRefused(Conflict):
@@ -128,6 +130,11 @@ WAYS_ON = {
 def argv_of(name: str, *arguments: str) -> list[str]:
     """Return the command line of a script with its arguments."""
     return ["sh", "-ceu", SCRIPTS[name], "sh", *arguments]
+
+
+def followed(first: Sequence[str], then: Sequence[str]) -> list[str]:
+    """Return the command line of a script that is followed by another command, see `then.sh`."""
+    return ["bash", "-c", THEN, "bash", str(len(first)), *first, *then]
 
 
 def count_of(text: str) -> int:

@@ -4,8 +4,10 @@ All of it happens in the sandbox, by constant scripts (`scripts/`): the server r
 no path of a sandbox. What comes back is hostile: bounded, and read from fixed forms.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 from uuid import UUID
 
 import anyio
@@ -15,6 +17,7 @@ from craftastic.runtimes.base import (
     GATEWAY_HOST,
     Progress,
     Report,
+    RunResult,
     Runtime,
     RunTimeout,
     SandboxRef,
@@ -41,6 +44,7 @@ from craftastic.worktrees._answers import (
     argv_of,
     count_of,
     fields_of,
+    followed,
     refusal_of,
 )
 from craftastic.worktrees._branches import (
@@ -186,6 +190,16 @@ class Kept:
     path: str | None = None
 
 
+class Then(Protocol):
+    """A command that follows another, and its input; `tmux.service.Making` is one."""
+
+    @property
+    def argv(self) -> Sequence[str]: ...
+
+    @property
+    def stdin(self) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Worktree:
     """A worktree that is there.
@@ -194,11 +208,13 @@ class Worktree:
         path: Inside the sandbox.
         fresh: It is new, and the session has not prepared it yet.
         start: The commit that its branch began at, where a base was asked for.
+        then: How the command that was to follow ended; None where it was not run.
     """
 
     path: str
     fresh: bool = False
     start: str | None = None
+    then: RunResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +252,7 @@ class WorktreeService:
         *,
         branch: str = "main",
         beside: bool = False,
+        identity: tuple[str, str] | None = None,
     ) -> Cloned:
         """Clone the environment's repository through the gateway; repeatable at any point.
 
@@ -244,7 +261,8 @@ class WorktreeService:
 
         The token is the sandbox's own for the gateway, of URL-safe characters. `branch` is the one
         that the answer tells about, and the first one of an empty repository. With `beside` the
-        clone is a new one, which `Repairs.carry` puts in the place of the one that is there.
+        clone is a new one, which `Repairs.carry` puts in the place of the one that is there. An
+        `identity`, a name and an e-mail address, is set as `identify` does.
 
         Raises:
             CloneFailed: With what git said.
@@ -258,6 +276,7 @@ class WorktreeService:
             self._gateway,
             self.remote_url(environment_id),
             branch,
+            *map(_identity, identity or ()),
         )
         output, answer = CloneOutput(), bytearray()
         await report(Progress("clone", "Cloning the repository"))
@@ -307,8 +326,12 @@ class WorktreeService:
         *,
         session_id: UUID | None = None,
         start: Start | None = None,
+        then: Then | None = None,
     ) -> Worktree:
         """Make the worktree of a branch unless it is there.
+
+        The command `then` follows at once, as by `Runtime.spawn`, unless the worktree is fresh: a
+        command less in the sandbox.
 
         An existing branch is checked out, one of the remote is followed, a new one begins at
         `start`, or without it at `base` of the remote, else at its default branch, main, master, or
@@ -326,30 +349,35 @@ class WorktreeService:
         """
         check_branch(branch)
         path = worktree_path(environment_id, branch)
-        result = await self._runtime(sandbox).run(
-            sandbox,
-            argv_of(
-                "ensure",
-                repository_path(environment_id),
-                worktrees_path(environment_id),
-                path,
-                branch,
-                base,
-                f"{datetime.now(UTC):%Y%m%dT%H%M%S}",
-                "" if session_id is None else str(session_id),
-                *_start_arguments(start),
-            ),
-            timeout_s=ENSURE_TIMEOUT_S,
-            max_output_bytes=MAX_ANSWER_BYTES,
+        argv = argv_of(
+            "ensure",
+            repository_path(environment_id),
+            worktrees_path(environment_id),
+            path,
+            branch,
+            base,
+            f"{datetime.now(UTC):%Y%m%dT%H%M%S}",
+            "" if session_id is None else str(session_id),
+            *_start_arguments(start),
         )
+        runtime = self._runtime(sandbox)
+        if then is None:
+            result = await runtime.run(
+                sandbox, argv, timeout_s=ENSURE_TIMEOUT_S, max_output_bytes=MAX_ANSWER_BYTES
+            )
+        else:
+            result = await runtime.spawn(
+                sandbox, followed(argv, then.argv), stdin=then.stdin, timeout_s=ENSURE_TIMEOUT_S
+            )
         failpoint("worktree.made")
         refused = WorktreeRefused(f"git would not check branch '{branch}' out.")
         answer = answer_of(result, refused)
-        commit = answer.get("start", "")
+        commit, code = answer.get("start", ""), answer.get("then")
         return Worktree(
             path,
             fresh=answer.get("fresh") == "yes",
             start=commit if COMMIT.fullmatch(commit) else None,
+            then=None if code is None else RunResult(count_of(code), b"", result.stderr),
         )
 
     async def release(

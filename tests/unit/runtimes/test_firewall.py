@@ -220,3 +220,26 @@ async def test_the_name_servers_behind_a_stub_are_found(tmp_path: Path):
     assert resolvers(stub, upstream) == ("192.0.2.53", "2001:db8::53")
     assert resolvers(upstream, stub) == ("192.0.2.53", "2001:db8::53")
     assert resolvers(stub, tmp_path / "absent") == ()
+
+
+@needs_rules
+async def test_what_is_seen_of_a_chain_tells_of_every_change(firewall: Firewall) -> None:
+    async def seen() -> list[str] | None:
+        return firewall.seen(CHAIN, "OUTPUT", await firewall.rules())
+
+    def iptables(*words: str) -> None:
+        subprocess.run(["iptables", "-w", *words], check=True, env={"PATH": _firewall.TOOL_PATH})
+
+    assert await seen() is None
+
+    await firewall.apply(chain=CHAIN, hook="OUTPUT", hook_match=MATCH, rules=RULES)
+    first = await seen()
+    await firewall.apply(chain=CHAIN, hook="OUTPUT", hook_match=MATCH, rules=RULES)
+    assert first is not None
+    assert len(first) == len(RULES) + 1
+    assert await seen() == first
+
+    iptables("-D", CHAIN, "1")
+    assert await seen() not in (first, None)
+    iptables("-D", "OUTPUT", *MATCH, "-j", CHAIN)
+    assert await seen() is None

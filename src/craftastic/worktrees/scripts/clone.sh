@@ -1,4 +1,5 @@
-# repository, gateway's base URL, remote URL, branch wanted; the token is the first line of input.
+# repository, gateway's base URL, remote URL, branch wanted, and perhaps what `identify` takes; the
+# token is the first line of input.
 # May be repeated: what was fetched stays, the configuration is written again.
 repo=$1 gateway=$2 url=$3 branch=$4
 IFS= read -r token
@@ -9,6 +10,26 @@ lock 60
 has_work() {
 	[ -z "$(find "$repo/refs/heads" "$repo/worktrees" "$repo/refs/stash" -type f -print -quit 2>/dev/null)" ] || return 0
 	grep -aq ' refs/heads/' "$repo/packed-refs" 2>/dev/null
+}
+
+# Of a clone that was cut short: what could still be of use stays.
+clear_away() {
+	if has_work; then refuse repository_corrupt 'The repository is damaged: parts of it are gone.'; fi
+	# Nothing of a user's is here before the first clone has ended.
+	find "$repo" -name '*.lock' ! -path "$repo/craftastic.lock" -delete
+	find "$repo/objects" -name 'tmp_*' -type f -delete 2>/dev/null || true
+	if ! sound; then
+		find "$repo" -mindepth 1 -maxdepth 1 ! -name craftastic.lock ! -name 'damaged-*' ! -name craftastic-new -exec rm -rf -- {} +
+	fi
+}
+
+# A file says so at once, else git does.
+has_ref() {
+	case $1 in
+	*..*) ;;
+	*) if [ -f "$repo/$1" ]; then return 0; fi ;;
+	esac
+	g --git-dir="$repo" show-ref --verify --quiet "$1"
 }
 
 begun() {
@@ -26,13 +47,7 @@ if [ "${repo##*/}" = craftastic-new ] && ! begun "$repo"; then
 	fi
 fi
 if [ ! -e "$repo/craftastic-cloned" ]; then
-	if has_work; then refuse repository_corrupt 'The repository is damaged: parts of it are gone.'; fi
-	# Nothing of a user's is here before the first clone has ended.
-	find "$repo" -name '*.lock' ! -path "$repo/craftastic.lock" -delete
-	find "$repo/objects" -name 'tmp_*' -type f -delete 2>/dev/null || true
-	if ! sound; then
-		find "$repo" -mindepth 1 -maxdepth 1 ! -name craftastic.lock ! -name 'damaged-*' ! -name craftastic-new -exec rm -rf -- {} +
-	fi
+	if [ -n "$(find "$repo" -mindepth 1 -maxdepth 1 ! -name craftastic.lock -print -quit)" ]; then clear_away; fi
 	# One that is there is not made again: git would warn, and the warning stand in the reason.
 	if [ ! -e "$repo/HEAD" ]; then
 		g init --quiet --bare --template= --initial-branch="$branch" "$repo"
@@ -77,6 +92,11 @@ HOOK
 	chmod 755 "$repo/hooks/pre-push"
 fi
 
+identified=
+if [ $# -ge 6 ]; then
+	identify "$5" "$6" >/dev/null 2>&1 &
+	identified=$!
+fi
 # Asked beside the fetch, which does not tell it: each takes several round trips.
 g --git-dir="$repo" ls-remote --symref origin HEAD >"$repo/craftastic.head" 2>/dev/null &
 asked=$!
@@ -89,14 +109,15 @@ g --git-dir="$repo" fetch --progress --prune --no-recurse-submodules origin || {
 	exit "$status"
 }
 wait "$asked" || true
+[ -z "$identified" ] || wait "$identified" || true
 default=$(sed -n 's#^ref: refs/heads/\(.*\)	HEAD$#\1#p' "$repo/craftastic.head")
 rm -f -- "$repo/craftastic.head"
-if [ -n "$default" ] && g --git-dir="$repo" show-ref --verify --quiet "refs/remotes/origin/$default"; then
+if [ -n "$default" ] && has_ref "refs/remotes/origin/$default"; then
 	g --git-dir="$repo" symbolic-ref refs/remotes/origin/HEAD "refs/remotes/origin/$default"
 	[ -e "$repo/craftastic-cloned" ] || g --git-dir="$repo" symbolic-ref HEAD "refs/heads/$default"
 	printf 'default %s\n' "$default"
 fi
-if g --git-dir="$repo" show-ref --verify --quiet "refs/remotes/origin/$branch"; then
+if has_ref "refs/remotes/origin/$branch"; then
 	printf 'found yes\n'
 fi
 : >"$repo/craftastic-cloned"
