@@ -247,6 +247,7 @@ async def running(  # noqa: PLR0915 - a statement or two for each part of the se
             find_profile=accounts.profile,
             at_work=tmux.at_work,
             room=DiskRoom(database, settings),
+            took=metrics.step_took,
         )
         variables = VariableService(database, credentials, environments, audit, clock)
         agents = await _agents(stack, credentials, settings)

@@ -17,6 +17,8 @@ from prometheus_client import (
 CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+STEP_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+STEPS = frozenset({"runtime", "image", "sandbox", "clone"})
 UNMATCHED = "unmatched"
 DEPLOYMENT_STATUSES = ("pending", "building", "succeeded")
 """Of those that are still followed; one that succeeded waits for its application's health."""
@@ -99,6 +101,14 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._steps = Histogram(
+            "craftastic_create_step_seconds",
+            "Seconds that a step of starting an environment took.",
+            ("step", "runtime"),
+            buckets=STEP_SECONDS,
+            registry=self.registry,
+        )
+
         self._tasks = Gauge(
             "craftastic_tasks",
             "Tasks of the server's event loop.",
@@ -143,6 +153,10 @@ class Metrics:
         self._model_requests.inc(requests)
         self._model_tokens.labels("input").inc(input_tokens)
         self._model_tokens.labels("output").inc(output_tokens)
+
+    def step_took(self, step: str, runtime: str, seconds: float) -> None:
+        """Count a step of starting an environment; one that is not known counts as `other`."""
+        self._steps.labels(step if step in STEPS else "other", runtime).observe(seconds)
 
     def agents_are(self, counts: Mapping[str, int]) -> None:
         """Tell how many agents are in each state; a state that is not named has none."""

@@ -122,15 +122,18 @@ async def test_an_environment_is_made_shown_listed_and_deleted(
     deleted = await client.delete(f"/api/environments/{made['id']}")
     gone = await client.get(f"/api/environments/{made['id']}")
 
-    assert set(made) - {"isolation"} == ENVIRONMENT
+    assert set(made) - {"isolation"} == ENVIRONMENT | {"timings"}
+    ((step, ms),) = [(one["step"], one["ms"]) for one in shown.json()["timings"]]
+    assert (step, type(ms)) == ("sandbox", int)
     assert made["status"] == "running"
     assert made["userId"] == str(shop.owner)
     assert made["branch"] == "main"
     assert MOMENT.fullmatch(made["createdAt"])
-    assert set(shown.json()) - {"isolation"} == ENVIRONMENT
+    assert set(shown.json()) - {"isolation"} == ENVIRONMENT | {"timings"}
     (entry,) = listed.json()["environments"]
     assert entry["sessions"] == []
     assert entry["id"] == made["id"]
+    assert "timings" not in entry
     assert deleted.json() == {"success": True}
     assert failed(gone, 404)["error"] == "Environment not found"
 

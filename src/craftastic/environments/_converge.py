@@ -5,8 +5,7 @@ One worker at a time has the claim on an environment, in whatever server process
 
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -31,9 +30,10 @@ from craftastic.environments._model import (
 from craftastic.environments._repair import repair
 from craftastic.environments._repository import EnvironmentRepository
 from craftastic.environments._room import Room
+from craftastic.environments._timings import Timings, Took, untold, within
 from craftastic.environments._trail import record
 from craftastic.environments._work import Work
-from craftastic.errors import CraftasticError, InvalidInput, Unavailable
+from craftastic.errors import CraftasticError, InvalidInput
 from craftastic.failpoints import failpoint
 from craftastic.runtimes.base import (
     Progress,
@@ -67,12 +67,6 @@ TO_CLONE = frozenset({CloneStatus.PENDING, CloneStatus.CLONING})
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 FindProfile = Callable[[UUID], Awaitable[tuple[str, str] | None]]
-
-
-class SandboxTooSlow(Unavailable):
-    """A runtime neither did what it was to do nor failed, in the longest time for it."""
-
-    code = "SANDBOX_TOO_SLOW"
 
 
 class SessionsOfEnvironments(Protocol):
@@ -126,6 +120,7 @@ class Steps:
     audit: AuditService
     at_work: AtWork
     room: Room
+    took: Took = untold
 
     async def reconcile(self) -> None:
         """Finish what was cut short, and notice what happened to sandboxes behind our back."""
@@ -188,10 +183,12 @@ class Steps:
                 tasks.start_soon(self._repair, claim, environment)
 
     async def _start_sandbox(self, claim: Claim) -> Environment | None:
-        environment, report = claim.environment, self._reporter(claim)
+        environment, times = claim.environment, Timings(self.clock)
+        report = self._reporter(claim, times)
+        times.begin("sandbox")
         try:
             runtime = self.runtimes[environment.runtime]
-            with _within(START_LIMIT_S, "started"):
+            with within(START_LIMIT_S, "started"):
                 sandbox = await runtime.create(self._spec(environment), report)
                 failpoint("sandbox.create.made")
                 if environment.clone_status not in TO_CLONE:  # else the clone does it too
@@ -220,6 +217,7 @@ class Steps:
             reason=None,
             isolation=None,
             used_at=self.clock.now(),
+            timings=self._timed(environment, times),
             **no_progress(),
         )
 
@@ -241,13 +239,15 @@ class Steps:
             clone_reason=None,
         )
         failpoint("clone.token.recorded")
+        times = Timings(self.clock, environment.timings)
+        times.begin("clone")
         profile = await self.find_profile(environment.owner_id)
         try:
             cloned = await self.worktrees.clone(
                 environment.sandbox,
                 environment.id,
                 token,
-                self._reporter(claim),
+                self._reporter(claim, times),
                 branch=environment.branch,
                 identity=profile,
             )
@@ -270,6 +270,7 @@ class Steps:
             reason_code=None,
             reason=None,
             branch=_acceptable(branch) or environment.branch,
+            timings=self._timed(environment, times),
             **no_progress(),
         )
         failpoint("clone.recorded")
@@ -320,7 +321,7 @@ class Steps:
             return
         try:
             runtime = self.runtimes[environment.runtime]
-            with _within(STOP_LIMIT_S, "stopped"):
+            with within(STOP_LIMIT_S, "stopped"):
                 await runtime.remove(self._spec(environment), storage=False)
             failpoint("environment.stop.removed")
         except CraftasticError as error:
@@ -344,7 +345,7 @@ class Steps:
         environment = claim.environment
         try:
             runtime = self.runtimes[environment.runtime]
-            with _within(REMOVE_LIMIT_S, "removed"):
+            with within(REMOVE_LIMIT_S, "removed"):
                 await runtime.remove(self._spec(environment), storage=True)
             failpoint("environment.delete.removed")
         except CraftasticError as error:
@@ -506,11 +507,18 @@ class Steps:
             return claim.environment
         return environment
 
-    def _reporter(self, claim: Claim) -> Report:
+    def _timed(self, environment: Environment, times: Timings) -> str:
+        for step, seconds in times.end().items():
+            self.took(step, environment.runtime, seconds)
+        return times.packed()
+
+    def _reporter(self, claim: Claim, times: Timings | None = None) -> Report:
         last_step, last_at = "", 0.0
 
         async def report(progress: Progress) -> None:
             nonlocal last_step, last_at
+            if times is not None:
+                times.begin(progress.step)
             now = self.clock.monotonic()
             if progress.step == last_step and now - last_at < PROGRESS_INTERVAL_S:
                 return
@@ -538,19 +546,6 @@ class Steps:
             cpus=self.settings.sandbox_cpu_limit,
             pids=self.settings.sandbox_pids_limit,
         )
-
-
-@contextmanager
-def _within(limit_s: float, done: str) -> Generator[None]:
-    """End what takes longer than any runtime may.
-
-    Raises:
-        SandboxTooSlow: It did.
-    """
-    with anyio.move_on_after(limit_s) as deadline:
-        yield
-    if deadline.cancelled_caught:
-        raise SandboxTooSlow(f"The sandbox was not {done} within {limit_s / 60:g} minutes.")
 
 
 def token_hash(token: str) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from craftastic.environments._timings import StepTime
 from craftastic.errors import Conflict
 from craftastic.runtimes.base import Progress, SandboxRef
 
@@ -82,6 +83,7 @@ class Environment:
         used_at: When it was started, or last seen at work by itself; sessions know the rest.
         idle_stop_minutes: After how long without use it is stopped; 0 for never, None for what the
             server's settings say.
+        timings: How long the steps of its last start and clone took.
     """
 
     id: UUID
@@ -107,6 +109,7 @@ class Environment:
     status_since: datetime
     used_at: datetime | None
     idle_stop_minutes: int | None
+    timings: tuple[StepTime, ...] = ()
 
     @property
     def sandbox(self) -> SandboxRef:

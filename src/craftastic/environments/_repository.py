@@ -33,6 +33,7 @@ from craftastic.environments._model import (
     EnvironmentStatus,
     PushPolicy,
 )
+from craftastic.environments._timings import unpacked
 from craftastic.errors import Conflict, NotFound
 from craftastic.events.service import EventLog
 from craftastic.runtimes.base import Progress
@@ -106,6 +107,7 @@ class EnvironmentRow(Base):
     status_since: Mapped[datetime] = mapped_column(UtcDateTime)
     used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     idle_stop_minutes: Mapped[int | None]
+    timings: Mapped[str | None] = mapped_column(String(1000))
 
 
 def _environment(row: EnvironmentRow) -> Environment:
@@ -135,6 +137,7 @@ def _environment(row: EnvironmentRow) -> Environment:
         status_since=row.status_since,
         used_at=row.used_at,
         idle_stop_minutes=row.idle_stop_minutes,
+        timings=unpacked(row.timings),
     )
 
 

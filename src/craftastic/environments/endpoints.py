@@ -75,6 +75,13 @@ class ProgressView(Wire):
     percent: int | None = Absent
 
 
+class StepTimeView(Wire):
+    """A step of the last start, and how long it took."""
+
+    step: str
+    ms: int
+
+
 class EnvironmentView(Wire):
     """An environment; what it does not have is left out."""
 
@@ -99,6 +106,7 @@ class EnvironmentView(Wire):
     status_since: Timestamp
     way_on: str | None = Absent
     idle_stop_minutes: int | None = Absent
+    timings: Sequence[StepTimeView] | None = Absent
 
 
 class SessionLineView(Wire):
@@ -148,7 +156,8 @@ class DeletedAnswer(Wire):
 
 
 def environment_view(environment: Environment) -> EnvironmentView:
-    return EnvironmentView.model_validate(_fields(environment))
+    timings = [StepTimeView(step=one.step, ms=one.ms) for one in environment.timings]
+    return EnvironmentView.model_validate({**_fields(environment), "timings": timings or None})
 
 
 def _fields(environment: Environment) -> dict[str, object]:

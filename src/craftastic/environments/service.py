@@ -61,6 +61,7 @@ from craftastic.environments._repository import (
 )
 from craftastic.environments._repository_url import BadRepositoryUrl, normalise_repository_url
 from craftastic.environments._room import EndlessRoom, Room, any_upstream, no_profile
+from craftastic.environments._timings import Took, untold
 from craftastic.environments._trail import record, record_changes
 from craftastic.environments._work import ShuttingDown, Work
 from craftastic.errors import CraftasticError
@@ -126,6 +127,7 @@ class EnvironmentService:
     find_profile: FindProfile = no_profile
     at_work: AtWork = nothing_known
     room: Room = field(default_factory=EndlessRoom)
+    took: Took = untold
     work: Work = field(default_factory=Work)
 
     def running(self) -> AbstractAsyncContextManager[None]:
@@ -497,6 +499,7 @@ class EnvironmentService:
             audit=self.audit,
             at_work=self.at_work,
             room=self.room,
+            took=self.took,
         )
 
     async def stop_idle(self) -> None:
