@@ -183,7 +183,7 @@ class MemoryRuntime:
         self.calls: list[Call] = []
         self.storage: set[UUID] = set()
         self.isolation_result = Isolation(verified=True)
-        self.prepared = 0
+        self.created = 0
         self.endings: dict[UUID, Ending] = {}
         self._sandboxes: dict[UUID, _Sandbox] = {}
         self._followers: list[TellHint] = []
@@ -191,7 +191,6 @@ class MemoryRuntime:
     async def prepare(self, report: Report = no_report) -> None:
         await self._begin()
         await report(Progress("image", "Nothing to prepare", 100))
-        self.prepared += 1
 
     async def check(self) -> list[Finding]:
         if self.faults.unavailable is not None:
@@ -204,6 +203,7 @@ class MemoryRuntime:
 
     async def create(self, spec: SandboxSpec, report: Report = no_report) -> SandboxRef:
         await self._begin()
+        self.created += 1
         found = self._sandboxes.get(spec.environment_id)
         if found is None:
             await report(Progress("sandbox", "Starting the sandbox"))
