@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Literal, TextIO, cast
 
 import structlog
@@ -62,6 +63,13 @@ SECRET_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
         rf"\1:{HIDDEN}@",
     ),
 )
+
+
+MAY_BE_SECRET = re.compile(r"[=:]|eyJ|craft_|gh[opusr]_|github_pat_|(?i:bearer|basic)")
+"""Is in every text that any of the patterns above knows: without it, none has to look."""
+
+OWN_KEYS = ("timestamp", "level", "logger")
+"""What the processors write, and nobody else."""
 
 
 class SafeStream:
@@ -159,6 +167,8 @@ def configure(
     handler.setFormatter(formatter)
     _route_everything(handler, level)
     logging.raiseExceptions = False
+    # Found out for each line, and in none.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _route_everything(handler: logging.Handler, level: str) -> None:
@@ -193,10 +203,13 @@ def _tells_no_path(record: logging.LogRecord) -> bool:
 
 def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     event.pop("color_message", None)  # uvicorn's message once more, for terminals
+    own = {key: event.pop(key) for key in OWN_KEYS if key in event}
     clean: MutableMapping[str, Any] = redact(event)
+    clean.update(own)
     return clean
 
 
+@lru_cache(512)
 def _is_secret(key: str) -> bool:
     return SECRET_KEY.search(CAMEL.sub("_", key)) is not None
 
@@ -204,8 +217,9 @@ def _is_secret(key: str) -> bool:
 def _redact_text(text: str) -> str:
     # First hidden, then cut: the second half of a secret would not be known for one.
     text = text[:MAX_SCANNED]
-    for pattern, replacement in SECRET_TEXT:
-        text = pattern.sub(replacement, text)
+    if MAY_BE_SECRET.search(text):
+        for pattern, replacement in SECRET_TEXT:
+            text = pattern.sub(replacement, text)
     if len(text) > MAX_TEXT:
         text = text[: MAX_TEXT // 4] + " … " + text[-3 * MAX_TEXT // 4 :]
     return text

@@ -1,6 +1,7 @@
 """What the server counts about itself, in Prometheus's form, in a registry of its own."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Protocol
 
 import anyio
@@ -58,6 +59,9 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        # The library looks its children up under a lock, by names that it checks each time.
+        self._answered = cache(self._requests.labels)
+        self._took = cache(self._seconds.labels)
         self._running = Gauge(
             "craftastic_http_requests_in_progress",
             "Requests that are being answered, WebSockets included.",
@@ -178,9 +182,9 @@ class Metrics:
         method = method if method in METHODS else "OTHER"
         route = route or UNMATCHED
         self._running.dec()
-        self._requests.labels(method, route, str(status)).inc()
+        self._answered(method, route, str(status)).inc()
         if method != "WEBSOCKET":
-            self._seconds.labels(method, route).observe(seconds)
+            self._took(method, route).observe(seconds)
 
     def text(self) -> bytes:
         """Return all numbers; call it on the event loop, whose tasks are counted."""

@@ -19,6 +19,7 @@ from craftastic.accounts._tokens import AccessTokens
 from craftastic.accounts.service import AccountService
 from craftastic.database import Database
 from craftastic.http import errors, middleware
+from craftastic.http.hot import HotRoutes
 from craftastic.metrics import Metrics
 from tests.fakes.asgi import client_of
 from tests.fakes.clock import FakeClock
@@ -38,6 +39,7 @@ def accounts(database: Database, clock: FakeClock, tmp_path: Path) -> AccountSer
 def app() -> FastAPI:
     made = FastAPI(openapi_url=None, redirect_slashes=False)
     errors.install(made)
+    made.add_middleware(HotRoutes, routes=made.routes)
     middleware.install(made, metrics=Metrics(), max_body_bytes=1 << 20)
     made.include_router(endpoints.router)
     return made
@@ -71,6 +73,17 @@ def failed(answer: httpx.Response, status: int, error: str) -> str:
     assert (body["success"], body["error"]) == (False, error)
     assert body["requestId"] == answer.headers["x-request-id"]
     return body["code"]
+
+
+async def test_who_one_is_has_the_form_that_is_declared(client: httpx.AsyncClient) -> None:
+    tokens = await register(client, name='Zoë "Z" 🚀 \\')
+
+    answer = await client.get("/api/auth/me", headers=bearer(tokens["accessToken"]))
+
+    told = endpoints.MeAnswer.model_validate_json(answer.content, strict=True)
+    assert told.model_dump(mode="json", by_alias=True) == answer.json()
+    assert told.data.user.name == 'Zoë "Z" 🚀 \\'
+    assert str(told.data.user.id) == tokens["user"]["id"]
 
 
 async def test_register_answers_tokens_and_the_user(client: httpx.AsyncClient) -> None:

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/api/auth/tokens", tags=["accounts"])
 Timestamp = Annotated[datetime, PlainSerializer(timestamp, return_type=str)]
 
 
-def access_token_service(request: Request) -> AccessTokenService:
+async def access_token_service(request: Request) -> AccessTokenService:
     service: AccessTokenService = request.state.access_tokens
     return service
 

@@ -31,7 +31,7 @@ class ReadOnlyToken(Forbidden):
     code = "READ_ONLY_TOKEN"
 
 
-def account_service(request: Request) -> AccountService:
+async def account_service(request: Request) -> AccountService:
     service: AccountService = request.state.accounts
     return service
 

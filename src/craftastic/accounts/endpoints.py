@@ -4,11 +4,13 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Request
+from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from craftastic.accounts.current_user import Accounts, AdminUser, CurrentUser, SignedInUser
-from craftastic.accounts.service import Caller, Device, Invited, NewAccount, Tokens
+from craftastic.accounts.service import Device, Invited, NewAccount, Tokens
 from craftastic.http.client import client_address
+from craftastic.http.hot import hot
 from craftastic.http.policy import PUBLIC
 from craftastic.http.wire import Wire, timestamp
 
@@ -197,10 +199,18 @@ async def change_password(
     return Done(message="Password changed successfully")
 
 
-@router.get("/me")
-async def me(caller: CurrentUser) -> MeAnswer:
+@router.get("/me", response_model=MeAnswer)
+@hot
+async def me(caller: CurrentUser) -> JSONResponse:
     """Return the caller's account."""
-    return MeAnswer(data=MeData(user=_caller_view(caller), is_admin=caller.is_admin))
+    # By hand, it is the route that is asked most; a test holds it against the model.
+    user = {
+        "id": str(caller.user_id),
+        "email": caller.email,
+        "name": caller.name,
+        "emailVerified": caller.email_verified,
+    }
+    return JSONResponse({"success": True, "data": {"user": user, "isAdmin": caller.is_admin}})
 
 
 @router.post("/invitations")
@@ -219,15 +229,6 @@ def _tokens(tokens: Tokens) -> TokensAnswer:
             refresh_token=tokens.refresh_token,
             user=UserView.model_validate(tokens.user),
         )
-    )
-
-
-def _caller_view(caller: Caller) -> UserView:
-    return UserView(
-        id=caller.user_id,
-        email=caller.email,
-        name=caller.name,
-        email_verified=caller.email_verified,
     )
 
 

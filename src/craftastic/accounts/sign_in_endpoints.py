@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api/auth/sign-ins", tags=["accounts"])
 Timestamp = Annotated[datetime, PlainSerializer(timestamp, return_type=str)]
 
 
-def sign_in_service(request: Request) -> SignInService:
+async def sign_in_service(request: Request) -> SignInService:
     service: SignInService = request.state.sign_ins
     return service
 

@@ -24,7 +24,7 @@ Before = Annotated[int | None, Query(ge=1, le=MAX_NUMBER)]
 Action = Annotated[str | None, Query(max_length=64, pattern=r"^[a-z][a-z_.-]*$")]
 
 
-def activity_service(request: Request) -> ActivityService:
+async def activity_service(request: Request) -> ActivityService:
     service: ActivityService = request.state.activity
     return service
 

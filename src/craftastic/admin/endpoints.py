@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api/admin", tags=["administration"])
 Timestamp = Annotated[datetime, PlainSerializer(timestamp, return_type=str)]
 
 
-def admin_service(request: Request) -> AdminService:
+async def admin_service(request: Request) -> AdminService:
     service: AdminService = request.state.admin
     return service
 

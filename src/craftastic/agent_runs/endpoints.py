@@ -35,7 +35,7 @@ Timestamp = Annotated[datetime, PlainSerializer(timestamp, return_type=str)]
 Absent = Field(None, exclude_if=lambda value: value is None)
 
 
-def agent_run_service(request: Request) -> AgentRunService:
+async def agent_run_service(request: Request) -> AgentRunService:
     service: AgentRunService = request.state.agent_runs
     return service
 

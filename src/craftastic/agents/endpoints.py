@@ -55,12 +55,12 @@ class AccessTokenNeeded(Forbidden):
     code = "ACCESS_TOKEN_NEEDED"
 
 
-def agent_service(request: Request) -> AgentService:
+async def agent_service(request: Request) -> AgentService:
     service: AgentService = request.state.agents
     return service
 
 
-def agent_setup_service(request: Request) -> AgentSetupService:
+async def agent_setup_service(request: Request) -> AgentSetupService:
     service: AgentSetupService = request.state.agent_setup
     return service
 

@@ -41,12 +41,12 @@ class EnvironmentsOfOwner(Protocol):
         ...
 
 
-def coolify_service(request: Request) -> CoolifyService:
+async def coolify_service(request: Request) -> CoolifyService:
     service: CoolifyService = request.state.coolify
     return service
 
 
-def environments_of_owner(request: Request) -> EnvironmentsOfOwner:
+async def environments_of_owner(request: Request) -> EnvironmentsOfOwner:
     service: EnvironmentsOfOwner = request.state.environments
     return service
 

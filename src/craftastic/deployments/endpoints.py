@@ -55,12 +55,12 @@ class HookNotFound(NotFound):
         super().__init__("There is no such hook")
 
 
-def deployment_service(request: Request) -> DeploymentService:
+async def deployment_service(request: Request) -> DeploymentService:
     service: DeploymentService = request.state.deployments
     return service
 
 
-def coolify_service(request: Request) -> CoolifyService:
+async def coolify_service(request: Request) -> CoolifyService:
     service: CoolifyService = request.state.coolify
     return service
 

@@ -20,7 +20,7 @@ Moment = Annotated[
 ]
 
 
-def disk_service(request: Request) -> DiskService:
+async def disk_service(request: Request) -> DiskService:
     service: DiskService = request.state.disk
     return service
 

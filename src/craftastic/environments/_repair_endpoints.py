@@ -13,7 +13,7 @@ from craftastic.http.wire import Wire
 router = APIRouter()
 
 
-def repair_service(request: Request) -> RepairService:
+async def repair_service(request: Request) -> RepairService:
     return RepairService(request.state.environments)
 
 

@@ -21,7 +21,7 @@ from craftastic.idempotency.once import ONCE
 router = APIRouter(prefix="/api/containers", tags=["containers"])
 
 
-def environment_service(request: Request) -> EnvironmentService:
+async def environment_service(request: Request) -> EnvironmentService:
     service: EnvironmentService = request.state.environments
     return service
 

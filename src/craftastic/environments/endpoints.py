@@ -20,6 +20,7 @@ from craftastic.environments.service import (
     suggestions,
     way_on,
 )
+from craftastic.http.hot import hot
 from craftastic.http.wire import Wire, timestamp
 from craftastic.idempotency.once import ONCE
 
@@ -33,7 +34,7 @@ Absent = Field(None, exclude_if=lambda value: value is None)
 """For fields that are left out where there is nothing."""
 
 
-def environment_service(request: Request) -> EnvironmentService:
+async def environment_service(request: Request) -> EnvironmentService:
     service: EnvironmentService = request.state.environments
     return service
 
@@ -207,6 +208,7 @@ async def create_environment(
 
 
 @router.get("/user/{user_id}")
+@hot
 async def list_environments(
     user_id: str, caller: CurrentUser, environments: Environments
 ) -> EnvironmentList:

@@ -27,7 +27,7 @@ GONE_S = 1.0
 MAX_ID_CHARS = 64
 
 
-def event_service(request: Request) -> EventService:
+async def event_service(request: Request) -> EventService:
     service: EventService = request.state.events
     return service
 

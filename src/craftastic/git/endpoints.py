@@ -42,7 +42,7 @@ MAX_OFFSET = 1_000_000
 FileName = Annotated[str, Field(max_length=MAX_NAME)]
 
 
-def git_service(request: Request) -> GitService:
+async def git_service(request: Request) -> GitService:
     service: GitService = request.state.git
     return service
 

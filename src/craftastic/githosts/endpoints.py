@@ -18,7 +18,7 @@ Timestamp = Annotated[datetime, PlainSerializer(timestamp, return_type=str)]
 ABSENT: Any = Field(None, exclude_if=lambda value: value is None)
 
 
-def git_host_service(request: Request) -> GitHostService:
+async def git_host_service(request: Request) -> GitHostService:
     service: GitHostService = request.state.git_hosts
     return service
 

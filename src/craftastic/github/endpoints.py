@@ -14,7 +14,7 @@ from craftastic.http.wire import Wire
 router = APIRouter(prefix="/api/auth/github", tags=["github"])
 
 
-def github_service(request: Request) -> GitHubService:
+async def github_service(request: Request) -> GitHubService:
     service: GitHubService = request.state.github
     return service
 

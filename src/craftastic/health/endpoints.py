@@ -21,7 +21,7 @@ Moment = Annotated[
 ]
 
 
-def health_service(request: Request) -> HealthService:
+async def health_service(request: Request) -> HealthService:
     service: HealthService = request.state.health
     return service
 

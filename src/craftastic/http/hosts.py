@@ -6,10 +6,10 @@ then takes the server for a part of that page. What stays is the name in the `Ho
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from craftastic.errors import Misdirected
@@ -62,8 +62,8 @@ class AllowedHosts:
     def allows(self, scope: Scope) -> bool:
         if ANY in self.names or scope["path"] in PROBES:
             return True
-        hosts = Headers(scope=scope).getlist("host")
-        return len(hosts) == 1 and self._knows(hosts[0])
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        return len(hosts) == 1 and self._knows(hosts[0].decode("latin-1"))
 
     def _knows(self, host: str) -> bool:
         found = HOST.fullmatch(host)
@@ -97,6 +97,7 @@ def origin_allowed(headers: Mapping[str, str], origins: Sequence[str]) -> bool:
     return parts.scheme in {"http", "https"} and parts.netloc == headers.get("host")
 
 
+@lru_cache(256)
 def _is_address(text: str) -> bool:
     try:
         ip_address(text)

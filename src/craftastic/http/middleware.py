@@ -3,7 +3,7 @@
 import errno
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import ClassVar, cast
 from uuid import uuid4
@@ -11,7 +11,7 @@ from uuid import uuid4
 import anyio
 import structlog
 from fastapi import FastAPI
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -131,7 +131,8 @@ class RequestContext:
     def __init__(self, app: ASGIApp, metrics: Metrics, *, https: bool = False) -> None:
         self.app = app
         self.metrics = metrics
-        self.headers = SECURITY_HEADERS | ({"Strict-Transport-Security": HSTS} if https else {})
+        headers = SECURITY_HEADERS | ({"Strict-Transport-Security": HSTS} if https else {})
+        self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -216,19 +217,21 @@ class _Exchange:
         kind = message["type"]
         if kind == "http.response.start":
             self.status = message["status"]
-            self._secure(MutableHeaders(scope=message))
+            message["headers"] = self._secured(message.get("headers", ()))
         elif kind == "websocket.accept":
             self.status = 101
         elif kind == "websocket.close":
             self.status = message.get("code", 1000)
         await self.send(message)
 
-    def _secure(self, headers: MutableHeaders) -> None:
-        headers["X-Request-Id"] = self.request_id
-        for name, value in self.headers.items():
-            headers.setdefault(name, value)
-        if self.scope["path"].startswith("/api/"):
-            headers.setdefault("Cache-Control", "no-store")
+    def _secured(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        headers = [one for one in given if one[0] != b"x-request-id"]
+        has = {name for name, _ in headers}
+        headers.append((b"x-request-id", self.request_id.encode()))
+        headers += [one for one in self.headers if one[0] not in has]
+        if b"cache-control" not in has and self.scope["path"].startswith("/api/"):
+            headers.append((b"cache-control", b"no-store"))
+        return headers
 
 
 class BodyLimit:

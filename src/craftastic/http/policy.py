@@ -36,12 +36,12 @@ def declares(policy: Policy) -> Callable[[Function], Function]:
 
 
 @declares(Policy.PUBLIC)
-def _public() -> None:
+async def _public() -> None:
     return None
 
 
 @declares(Policy.SELF_CHECKED)
-def _self_checked() -> None:
+async def _self_checked() -> None:
     return None
 
 

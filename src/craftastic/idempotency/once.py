@@ -21,6 +21,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 HEADER = "Idempotency-Key"
+RAW_HEADER = HEADER.lower().encode()
 CLAIM = "craftastic.idempotency_claim"
 MAX_KEPT_BYTES = 256 << 10
 """Answers that are longer are not kept: the routes' own are far shorter."""
@@ -103,7 +104,7 @@ class KeptAnswers:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or HEADER not in Headers(scope=scope):
+        if scope["type"] != "http" or all(name != RAW_HEADER for name, _ in scope["headers"]):
             await self.app(scope, receive, send)
             return
         recording = _Recording(scope, send)

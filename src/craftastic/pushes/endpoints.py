@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api/git/pushes", tags=["git"])
 MAX_LISTED = 200
 
 
-def push_service(request: Request) -> PushService:
+async def push_service(request: Request) -> PushService:
     service: PushService = request.state.pushes
     return service
 

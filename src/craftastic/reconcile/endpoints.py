@@ -23,17 +23,17 @@ Moment = Annotated[
 ]
 
 
-def reconcile_service(request: Request) -> ReconcileService:
+async def reconcile_service(request: Request) -> ReconcileService:
     service: ReconcileService = request.state.reconcile
     return service
 
 
-def session_service(request: Request) -> SessionService:
+async def session_service(request: Request) -> SessionService:
     service: SessionService = request.state.sessions
     return service
 
 
-def environment_service(request: Request) -> EnvironmentService:
+async def environment_service(request: Request) -> EnvironmentService:
     service: EnvironmentService = request.state.environments
     return service
 

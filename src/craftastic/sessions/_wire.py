@@ -14,7 +14,7 @@ Absent = Field(None, exclude_if=lambda value: value is None)
 """For fields that are left out where there is nothing."""
 
 
-def session_service(request: Request) -> SessionService:
+async def session_service(request: Request) -> SessionService:
     service: SessionService = request.state.sessions
     return service
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from craftastic.accounts.current_user import CurrentUser
+from craftastic.http.hot import hot
 from craftastic.http.ids import parse_id
 from craftastic.http.wire import Wire
 from craftastic.idempotency.once import ONCE
@@ -244,6 +245,7 @@ async def check_session_branch(
 
 
 @router.get("/environment/{environment_id}")
+@hot
 async def list_sessions(
     environment_id: UUID, caller: CurrentUser, sessions: Sessions
 ) -> SessionList:

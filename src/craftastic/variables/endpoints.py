@@ -19,7 +19,7 @@ Absent = Field(None, exclude_if=lambda value: value is None)
 """For fields that are left out where there is nothing."""
 
 
-def variable_service(request: Request) -> VariableService:
+async def variable_service(request: Request) -> VariableService:
     service: VariableService = request.state.variables
     return service
 
