@@ -1,6 +1,6 @@
 """When an environment is idle, and why it is as it is: decisions only, nothing is asked here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from craftastic.environments._model import (
@@ -22,11 +22,33 @@ BY_SERVER = frozenset({IDLE, DISK_QUOTA})
 """Why the server stops an environment by itself; the reason that it gave then stays."""
 
 
-WAYS_ON = {
-    EnvironmentStatus.STOPPED: "Start it, or open a terminal in it: sessions come back with their"
-    " working trees as they were.",
-    EnvironmentStatus.ERROR: "Do what the reason says, and try again.",
-}
+Facts = Mapping[str, str]
+WAYS_ON: Sequence[tuple[Facts, str]] = (
+    (
+        {"clone_status": CloneStatus.FAILED.value},
+        "Try again: the repository is cloned anew.",
+    ),
+    (
+        {"desired": Desired.STOPPED.value, "status": EnvironmentStatus.RUNNING.value},
+        "It is being stopped; this goes on by itself as soon as the runtime answers.",
+    ),
+    (
+        {"status": EnvironmentStatus.STOPPED.value, "reason_code": DISK_QUOTA},
+        "Start it and free disk space in it, or delete what it no longer needs.",
+    ),
+    (
+        {"status": EnvironmentStatus.STOPPED.value},
+        (
+            "Start it, or open a terminal in it: sessions come back with their working trees as"
+            " they were."
+        ),
+    ),
+    (
+        {"status": EnvironmentStatus.ERROR.value},
+        "Do what the reason says, and try again.",
+    ),
+)
+"""What the owner can do, by what is so of an environment: the first that fits counts."""
 
 
 def agents_at_work(lines: Sequence[SessionLine]) -> list[SessionLine]:
@@ -77,10 +99,11 @@ def spoken(minutes: int) -> str:
 
 def way_on(environment: Environment) -> str | None:
     """Return what the owner can do about an environment; None where nothing is wrong."""
-    if environment.clone_status is CloneStatus.FAILED:
-        return "Try again: the repository is cloned anew."
-    if environment.desired is Desired.STOPPED and environment.status is EnvironmentStatus.RUNNING:
-        return "It is being stopped; this goes on by itself as soon as the runtime answers."
-    if environment.status is EnvironmentStatus.STOPPED and environment.reason_code == DISK_QUOTA:
-        return "Start it and free disk space in it, or delete what it no longer needs."
-    return WAYS_ON.get(environment.status)
+    return next(
+        (
+            said
+            for facts, said in WAYS_ON
+            if all(getattr(environment, name) == value for name, value in facts.items())
+        ),
+        None,
+    )

@@ -5,17 +5,17 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field, PlainSerializer
 
 from craftastic.accounts.current_user import CurrentUser
 from craftastic.environments import _repair_endpoints
+from craftastic.environments.listing import environments_as_json
 from craftastic.environments.service import (
     Environment,
     EnvironmentService,
     IdleStop,
     PushPolicy,
-    SessionLine,
     acting_for,
     suggestions,
     way_on,
@@ -188,10 +188,6 @@ def _fields(environment: Environment) -> dict[str, object]:
     }
 
 
-def _line(line: SessionLine) -> SessionLineView:
-    return SessionLineView.model_validate(line)
-
-
 @router.post("", dependencies=[ONCE])
 async def create_environment(
     body: NewEnvironment, caller: CurrentUser, environments: Environments
@@ -207,21 +203,14 @@ async def create_environment(
     return environment_view(created)
 
 
-@router.get("/user/{user_id}")
+@router.get("/user/{user_id}", response_model=EnvironmentList)
 @hot
 async def list_environments(
     user_id: str, caller: CurrentUser, environments: Environments
-) -> EnvironmentList:
+) -> Response:
     """List a user's environments with their sessions, newest first."""
-    listed = await environments.list_owned(acting_for(caller, user_id))
-    return EnvironmentList(
-        environments=[
-            ListedEnvironment.model_validate(
-                {**_fields(one.environment), "sessions": [_line(line) for line in one.sessions]}
-            )
-            for one in listed
-        ]
-    )
+    listed = await environments_as_json(environments.database, acting_for(caller, user_id))
+    return Response(listed, media_type="application/json")
 
 
 @router.get("/check-name/{user_id}/{name}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import Field
 
 from craftastic.accounts.current_user import CurrentUser
@@ -14,6 +14,7 @@ from craftastic.http.wire import Wire
 from craftastic.idempotency.once import ONCE
 from craftastic.sessions import _job_endpoints, _repair_endpoints
 from craftastic.sessions._wire import Absent, Sessions, Timestamp
+from craftastic.sessions.listing import sessions_as_json
 from craftastic.sessions.service import (
     AgentState,
     AgentStatus,
@@ -244,14 +245,12 @@ async def check_session_branch(
     )
 
 
-@router.get("/environment/{environment_id}")
+@router.get("/environment/{environment_id}", response_model=SessionList)
 @hot
-async def list_sessions(
-    environment_id: UUID, caller: CurrentUser, sessions: Sessions
-) -> SessionList:
+async def list_sessions(environment_id: UUID, caller: CurrentUser, sessions: Sessions) -> Response:
     """List an environment's sessions, dead ones too, newest first."""
-    found = await sessions.list_owned(caller.user_id, environment_id)
-    return SessionList(sessions=[session_view(one) for one in found])
+    listed = await sessions_as_json(sessions.database, caller.user_id, environment_id)
+    return Response(listed, media_type="application/json")
 
 
 @router.get("/{session_id}")
