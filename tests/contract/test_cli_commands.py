@@ -658,3 +658,35 @@ async def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     loaded = set(done.stderr.decode().rpartition("loaded:")[2].split())
     assert b"up " in done.stdout
     assert loaded & set(HEAVY) == set()
+
+
+NOT_FOR_A_START = ("alembic", "mako", "aiodocker", "aiohttp", "asyncpg")
+
+
+async def test_a_start_on_sqlite_without_docker_loads_neither_alembic_nor_docker(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys, anyio\n"
+        "from pathlib import Path\n"
+        "import craftastic.cli.serve\n"
+        "from craftastic.app import build_app\n"
+        "from craftastic.settings import Settings\n"
+        "settings = Settings.model_validate({'data_dir': Path(sys.argv[1]), 'runtime': 'local',\n"
+        "    'gateway_port': 0, 'sandbox_self_test': False, 'agent_tools': 'none'})\n"
+        "async def main():\n"
+        "    app = build_app(settings)\n"
+        "    async with app.router.lifespan_context(app):\n"
+        "        print('loaded:', *sorted(sys.modules), file=sys.stderr)\n"
+        "anyio.run(main)\n"
+    )
+    argv = [sys.executable, "-c", code, str(tmp_path / "data")]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}  # noqa: TID251 - as above
+    first, second = [
+        set((await anyio.run_process(argv, env=environment)).stderr.decode().split())
+        for _ in range(2)
+    ]
+
+    assert "alembic" in first  # it makes the tables
+    assert second & set(NOT_FOR_A_START) == set()
+    assert {"fastapi", "sqlalchemy"} <= second

@@ -95,6 +95,10 @@ async def test_a_sqlite_file_is_made_closed_to_others(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_the_newest_revision_is_known_by_the_names_of_the_files() -> None:
+    assert runner.newest_by_name() == runner.newest() is not None
+
+
 @pytest.fixture
 def scratch_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let the runner read revisions from a folder of the test's own."""

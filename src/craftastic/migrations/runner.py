@@ -6,24 +6,23 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 import sqlalchemy
 import sqlalchemy.exc
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 from sqlalchemy import Connection, MetaData, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from craftastic.errors import Unavailable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+# ruff: noqa: PLC0415 - a start whose database is as it should be does without Alembic
 
 FOLDER = Path(__file__).parent
 LOCK_TIMEOUT_S = 300.0
@@ -69,6 +68,9 @@ async def current(database_url: str) -> str | None:
 async def differences(database_url: str, metadata: MetaData) -> list[Any]:
     """Compare the database with the tables that the code declares; empty means equal."""
 
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
     def compare(connection: Connection) -> list[Any]:
         options = {"compare_type": True, "target_metadata": metadata}
         return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
@@ -85,6 +87,8 @@ async def write_revision(
     A developer's tool: upgrade an empty database first, then call it, then read what it wrote.
     """
 
+    from alembic import command
+
     def write(connection: Connection) -> Path:
         config = _config(connection)
         config.attributes["metadata"] = metadata
@@ -97,10 +101,20 @@ async def write_revision(
 
 def newest() -> str | None:
     """Return the newest revision that this program knows; None when it has none."""
+    from alembic.script import ScriptDirectory
+
     return ScriptDirectory.from_config(_config(None)).get_current_head()
 
 
-def _config(connection: Connection | None) -> Config:
+def newest_by_name() -> str | None:
+    """Return the same by the names of the revisions' files, which begin with their numbers."""
+    numbers = (file.name.partition("_")[0] for file in (FOLDER / "versions").glob("*_*.py"))
+    return max((number for number in numbers if number.isdecimal()), default=None)
+
+
+def _config(connection: Connection | None) -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -110,12 +124,27 @@ def _config(connection: Connection | None) -> Config:
 
 
 def _current(connection: Connection) -> str | None:
+    from alembic.runtime.migration import MigrationContext
+
     return MigrationContext.configure(connection).get_current_revision()
 
 
+def _is_at(connection: Connection, revision: str | None) -> bool:
+    if revision is None or not sqlalchemy.inspect(connection).has_table("alembic_version"):
+        return False
+    stored = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version"))
+    return list(stored.scalars()) == [revision]
+
+
 def _upgrade(connection: Connection) -> str | None:
+    newest_name = newest_by_name()
+    if _is_at(connection, newest_name):
+        return newest_name
     if newest() is None:
         return None
+    from alembic import command
+    from alembic.util.exc import CommandError
+
     try:
         command.upgrade(_config(connection), "head")
     except CommandError as error:
