@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from craftastic.runtimes.base import (
+    DirectStream,
     Progress,
     RunTimeout,
     SandboxGone,
@@ -200,6 +201,31 @@ async def test_a_stream_carries_bytes_both_ways(bench: Bench) -> None:
                     received += await stream.receive_stdout()
 
     assert received == BYTES
+
+
+async def test_a_stream_that_is_followed_hands_over_every_byte_of_both_outputs(
+    bench: Bench,
+) -> None:
+    if bench.kind == "memory":
+        pytest.skip("its streams are not followed")
+    ref = await bench.sandbox()
+    outputs, more = bytearray(), bytearray()
+    script = f"head -c {len(BYTES)}; echo over >&2"
+
+    async with bench.runtime.open(ref, ["sh", "-c", script]) as stream:
+        assert isinstance(stream, DirectStream)
+
+        async def send() -> None:
+            assert stream.try_send(BYTES[:10])
+            await stream.send(BYTES[10:])
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                await stream.follow(outputs.extend, more.extend)
+
+        assert not stream.try_send(b"x" * (1 << 20))
+    assert (bytes(outputs), bytes(more)) == (BYTES, b"over\n")
 
 
 async def test_stopping_a_sandbox_ends_its_streams(bench: Bench) -> None:

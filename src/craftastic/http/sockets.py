@@ -30,6 +30,10 @@ MOST_LINGERING = 256 << 10
 KERNEL_BYTES = 128 << 10
 """Unsent bytes that the kernel takes: with megabytes there, a slow client would see the past."""
 
+SMALL_MESSAGE = 4 << 10
+MOST_WAITING = 16
+"""Messages of that many bytes that wait for the application before nothing more is read."""
+
 _ACKNOWLEDGED = struct.Struct("Q")
 _ACKNOWLEDGED_AT = 120
 """Where `tcpi_bytes_acked` stands. Source: include/uapi/linux/tcp.h, since Linux 4.1."""
@@ -60,6 +64,23 @@ class SocketConnection(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         self._sends = True
         super().data_received(data)
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message on; reading goes on while only a few small ones wait.
+
+        To stop and start it for each key would be two system calls more.
+        """
+        if self._goes_on_reading():
+            # What was read is not stopped by somebody who believes that it is stopped already.
+            self.read_paused = True
+            super().send_receive_event_to_app()
+            self.read_paused = False
+        else:
+            super().send_receive_event_to_app()
+
+    def _goes_on_reading(self) -> bool:
+        small = sum(map(len, self.frames)) <= SMALL_MESSAGE
+        return small and not self.read_paused and self.queue.qsize() < MOST_WAITING
 
     def send_keepalive_ping(self) -> None:
         self._sends, self._taken = False, _acknowledged(self.transport)

@@ -1,5 +1,6 @@
 """Commands in a container: run to their end, or streamed to and from."""
 
+import asyncio
 import contextlib
 import secrets
 import struct
@@ -17,7 +18,14 @@ from aiodocker.stream import Stream as ExecStream
 from craftastic.errors import InvalidInput
 from craftastic.runtimes._docker_engine import CALL_S, Engine, EngineRefused, Json, start_failure
 from craftastic.runtimes._docker_supervise import EXHAUSTED, HELLO, trailer
-from craftastic.runtimes.base import HOME, RunResult, RunTimeout, RuntimeUnavailable, SandboxGone
+from craftastic.runtimes.base import (
+    HOME,
+    RunResult,
+    RunTimeout,
+    RuntimeUnavailable,
+    SandboxGone,
+    Take,
+)
 
 STDOUT, STDERR = 1, 2
 CHUNK = 65536
@@ -123,6 +131,26 @@ class Exec:
         except BROKEN as error:
             raise SandboxGone("The command in the sandbox has ended.") from error
 
+    def try_send(self, data: bytes) -> bool:
+        """Write to the command's input if nothing waits before it; see `DirectStream.try_send`."""
+        transport = self._transport
+        if self._ended or transport is None or transport.is_closing():
+            return False
+        if len(data) > CHUNK or transport.get_write_buffer_size():
+            return False
+        transport.write(data)
+        return True
+
+    async def follow(self, take_stdout: Take, take_stderr: Take) -> None:
+        """Hand over what comes, by one reader for both; see `DirectStream.follow`."""
+        takers = {STDOUT: take_stdout, STDERR: take_stderr}
+        for number, data in self.take_held():
+            takers[number](data)
+        while (frame := await self.next_frame()) is not None:
+            takers[frame[0]](frame[1])
+        self._ended = True
+        self._wake()
+
     async def receive_stdout(self) -> bytes:
         """Return the next bytes of the first output, or b"" once it has ended."""
         return await self._receive(STDOUT, STDERR)
@@ -162,9 +190,7 @@ class Exec:
         whose connection was cut may go on where the engine itself was ended: then the answer is
         False, and something else has to end it. Every command that ends says so.
         """
-        response = self._stream._resp  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-        connection = None if response is None else response.connection
-        transport = None if connection is None else connection.transport
+        transport = self._transport
         ended = self._ended or transport is None
         with anyio.CancelScope(shield=True):
             # While somebody else still reads, nobody can wait for the end here.
@@ -211,6 +237,12 @@ class Exec:
             finally:
                 self._reading = False
                 self._wake()
+
+    @property
+    def _transport(self) -> asyncio.Transport | None:
+        response = self._stream._resp  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        connection = None if response is None else response.connection
+        return None if connection is None else connection.transport
 
     def hold(self, number: int, data: bytes) -> None:
         """Put bytes back in front that were read too early."""

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import select
 import socket
 import struct
 from collections.abc import AsyncGenerator, Sequence
@@ -17,12 +18,14 @@ from typing import cast
 
 import anyio
 
+from craftastic.runtimes._following import follow
 from craftastic.runtimes.base import (
     RunResult,
     RunTimeout,
     RuntimeUnavailable,
     SandboxExhausted,
     SandboxGone,
+    Take,
 )
 
 START_S = 20.0
@@ -105,6 +108,15 @@ class Pipe:
             except BrokenPipeError as error:
                 raise SandboxGone("The command in the sandbox has ended.") from error
 
+    def try_write(self, data: bytes) -> bool:
+        """Write everything at once or nothing. Source: pipe(7), PIPE_BUF."""
+        if self.closed or len(data) > select.PIPE_BUF:
+            return False
+        try:
+            return os.write(self.fd, data) == len(data)
+        except OSError:
+            return False
+
     def close(self) -> None:
         if not self.closed:
             self.closed = True
@@ -143,6 +155,14 @@ class Command:
     async def receive_stderr(self) -> bytes:
         """Return the next bytes of the second output, or b"" once it has ended."""
         return await self.stderr.read()
+
+    def try_send(self, data: bytes) -> bool:
+        """See `DirectStream.try_send`."""
+        return self.stdin.try_write(data)
+
+    async def follow(self, take_stdout: Take, take_stderr: Take) -> None:
+        """Follow both outputs; see `DirectStream.follow`."""
+        await follow({self.stdout.fd: take_stdout, self.stderr.fd: take_stderr})
 
     async def ask(self, argv: Sequence[str], streams: Sequence[int]) -> None:
         """Send the request and wait until the command runs.

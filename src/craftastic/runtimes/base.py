@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from craftastic.errors import Conflict, Unavailable
@@ -110,6 +110,7 @@ class Progress:
 
 
 Report = Callable[[Progress], Awaitable[None]]
+Take = Callable[[bytes], None]
 
 
 async def no_report(_progress: Progress) -> None:
@@ -249,6 +250,25 @@ class Stream(Protocol):
 
     async def receive_stderr(self) -> bytes:
         """Return the next bytes of the second output, or b"" once it has ended."""
+        ...
+
+
+@runtime_checkable
+class DirectStream(Stream, Protocol):
+    """A stream that can be served without a task for each piece that comes or goes."""
+
+    def try_send(self, data: bytes) -> bool:
+        """Write to the command's input if all of it goes at once; else nothing was written.
+
+        False also when the command has ended: `send` says so.
+        """
+        ...
+
+    async def follow(self, take_stdout: Take, take_stderr: Take) -> None:
+        """Hand over each piece of both outputs as it comes, until one of the two has ended.
+
+        Nobody else may read meanwhile. What the callees raise is raised here; they must not wait.
+        """
         ...
 
 

@@ -45,7 +45,6 @@ _STRING_END = re.compile(rb"[\x18\x1a]|\x1b(?s:.)")
 _DCS_HEAD = re.compile(rb"[\x00-\x17\x19\x1c-\x3f]*")
 _DCS_END = re.compile(rb"\x1b(?s:.)")
 _INTERRUPTED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[ -/]*)[\x00-\x17\x19\x1c-\x1f\x7f]")
-_ANY_INSIDE = re.compile(rb"[\x1b\[ -?][\x00-\x17\x19\x1c-\x1f\x7f]")
 _MIXED = re.compile(rb"\x1b[\x00-\x17\x19\x1c-\x1f\x7f -/]*(?:\[[\x00-\x17\x19\x1c-\x1f\x7f -?]*)?")
 """A sequence with controls in it: emulators obey those at once and go on with the sequence."""
 _CONTROLS = bytes([*range(0x20), 0x7F])
@@ -94,7 +93,7 @@ class OutputFilter:
             self._give_up(out)
         if self._held:
             data, self._held = self._held + data, b""
-        if _ANY_INSIDE.search(data) is not None and _INTERRUPTED.search(data) is not None:
+        if _INTERRUPTED.search(data) is not None:
             data = _MIXED.sub(_apart, data)
         position = 0
         while position < len(data):

@@ -38,6 +38,8 @@ SNAPSHOT_SHARE = 5
 QUIET_S = 1.0
 MAX_TYPED = 256 << 10
 """Bytes of input that may wait for tmux; whoever types more waits."""
+KEY_BYTES = 256
+"""What is typed and no longer goes at once, when nothing is before it."""
 USABLE_S = 1.0
 """How long what is typed waits for the pane to be made usable for a viewer who came."""
 FIRST_RETRY_S = 0.05
@@ -175,13 +177,36 @@ class Hub:
         """
         if viewer.role is not Role.DRIVE or not data:
             return
-        self.typed = True
-        if viewer.size is not None and viewer.size != self.size:
-            self._want_size(viewer.size)
+        self._was_typed(viewer)
         with anyio.move_on_after(USABLE_S):
             await self._usable.wait()
         for chunk in range(0, len(data), MAX_TYPED):
             await self._type(translate_key(data[chunk : chunk + MAX_TYPED]))
+
+    def try_type(self, viewer: Viewer, data: bytes) -> bool:
+        """Do what `type` does if that takes no wait (a key's way); else return False."""
+        connection, feed = self._connection, self._feed
+        if (
+            connection is None
+            or feed is None
+            or viewer.role is not Role.DRIVE
+            or not 0 < len(data) <= KEY_BYTES
+            or self._typed_waiting + len(data) > MAX_TYPED
+            or not self._usable.is_set()
+            or self.ended is not None
+        ):
+            return False
+        (line, length), *more = send_keys(feed.pane, translate_key(data))
+        if more or not connection.try_send(line, 1, lambda _replies: self._took(length)):
+            return False
+        self._typed_waiting += length
+        self._was_typed(viewer)
+        return True
+
+    def _was_typed(self, viewer: Viewer) -> None:
+        self.typed = True
+        if viewer.size is not None and viewer.size != self.size:
+            self._want_size(viewer.size)
 
     async def _type(self, data: bytes) -> None:
         while self._typed_waiting >= MAX_TYPED and self.ended is None:
@@ -309,7 +334,7 @@ class Hub:
         )
         connection = PaneConnection(stream, feed)
         async with anyio.create_task_group() as tasks:
-            for reader in (connection.read_replies, connection.read_frames):
+            for reader in connection.readers:
                 tasks.start_soon(self._until_lost, tasks, reader)
             tasks.start_soon(self._until_lost, tasks, self._serve, connection, feed)
 

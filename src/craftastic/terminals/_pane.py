@@ -2,7 +2,7 @@
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -10,7 +10,7 @@ from typing import Protocol
 
 import anyio
 
-from craftastic.runtimes.base import SandboxGone, Stream
+from craftastic.runtimes.base import DirectStream, SandboxGone, Stream
 from craftastic.terminals._control import ControlParser, Notice, PaneOutput, Reply
 from craftastic.terminals._tmux_commands import TMUX
 
@@ -71,6 +71,7 @@ class PaneConnection:
 
     def __init__(self, stream: Stream, listener: Listener) -> None:
         self._stream = stream
+        self._direct = stream if isinstance(stream, DirectStream) else None
         self._listener = listener
         self._calls: deque[_Call] = deque()
         self._sending = anyio.Lock(fast_acquire=True)
@@ -83,34 +84,37 @@ class PaneConnection:
         self.attached = anyio.Event()
         """Set when tmux has made the client one of the session's; before, commands are lost."""
 
-    async def read_replies(self) -> None:
-        """Read tmux's answers until the connection ends.
+    @property
+    def readers(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """What reads tmux's answers and the pane's bytes; each runs until the connection ends.
 
         Raises:
-            PaneLost: Always, in the end.
+            PaneLost: Each of them, always, in the end.
         """
-        while data := await self._stream.receive_stdout():
-            for event in self._parser.feed(data):
-                if isinstance(event, Reply):
-                    if event.own:
-                        self._answer(event)
-                elif isinstance(event, PaneOutput):
-                    self._listener.control_bytes(event.pane, event.data)
-                else:
-                    if event.name == "session-changed":
-                        self.attached.set()
-                    self._listener.notice(event)
+        return (self._follow,) if self._direct else (self._read_replies, self._read_frames)
+
+    async def _follow(self) -> None:
+        assert self._direct is not None
+        await self._direct.follow(self._replies, self._frames)
         raise PaneLost(self.message)
 
-    async def read_frames(self) -> None:
-        """Read the pane's bytes until the connection ends.
+    async def _read_replies(self) -> None:
+        while data := await self._stream.receive_stdout():
+            self._replies(data)
+        raise PaneLost(self.message)
 
-        Raises:
-            PaneLost: Always, in the end.
-        """
+    async def _read_frames(self) -> None:
         while data := await self._stream.receive_stderr():
             self._frames(data)
         raise PaneLost(self.message)
+
+    def try_send(self, line: bytes, replies: int, finish: Callable[[list[Reply]], None]) -> bool:
+        """Do what `send` does if that takes no wait; else do nothing and return False."""
+        direct = self._direct
+        if direct is None or self._sending.locked() or not direct.try_send(line + b"\n"):
+            return False
+        self._calls.append(_Call(replies, finish))
+        return True
 
     async def send(self, line: bytes, replies: int, finish: Callable[[list[Reply]], None]) -> None:
         """Send one command line; `finish` gets its answers, in order with the pane's bytes.
@@ -145,6 +149,18 @@ class PaneConnection:
         await done.wait()
         return answers
 
+    def _replies(self, data: bytes) -> None:
+        for event in self._parser.feed(data):
+            if isinstance(event, Reply):
+                if event.own:
+                    self._answer(event)
+            elif isinstance(event, PaneOutput):
+                self._listener.control_bytes(event.pane, event.data)
+            else:
+                if event.name == "session-changed":
+                    self.attached.set()
+                self._listener.notice(event)
+
     def _answer(self, reply: Reply) -> None:
         if not self._calls:
             raise PaneLost("tmux answered what nobody asked")
@@ -158,23 +174,35 @@ class PaneConnection:
         buffer = self._buffer
         buffer += data
         position = 0
+        pieces: list[bytes] = []
+        of = 0
         while len(buffer) - position >= HEADER.size:
             kind, generation, length = HEADER.unpack_from(buffer, position)
-            end = position + HEADER.size + length
+            start = position + HEADER.size
+            end = start + length
             known = HELLO <= kind <= MARK and length <= LONGEST_FRAME
             if known and end >= len(buffer):
                 break
             if not known or buffer[end] != LAST:
                 noise = bytes(buffer[position : position + 200]).decode("utf-8", "replace")
                 raise PaneLost(f"not a frame of the pump: {noise}")
-            self._frame(kind, generation, bytes(buffer[position + HEADER.size : end]))
+            if pieces and (kind != DATA or generation != of):
+                self._listener.pipe_bytes(of, b"".join(pieces))
+                pieces.clear()
+            with memoryview(buffer) as view:
+                body = bytes(view[start:end])
+            if kind == DATA:
+                pieces.append(body)
+                of = generation
+            else:
+                self._frame(kind, generation, body)
             position = end + 1
+        if pieces:
+            self._listener.pipe_bytes(of, pieces[0] if len(pieces) == 1 else b"".join(pieces))
         del buffer[:position]
 
     def _frame(self, kind: int, generation: int, data: bytes) -> None:
-        if kind == DATA:
-            self._listener.pipe_bytes(generation, data)
-        elif kind == BEGIN:
+        if kind == BEGIN:
             self._listener.pipe_began(generation)
         elif kind == END:
             self._listener.pipe_ended(generation, data)

@@ -18,11 +18,18 @@ import os
 import select
 import struct
 import sys
+import time
 
 HEADER = struct.Struct("!BII")
 HELLO, DATA, BEGIN, END, EXIT, MARK = 1, 2, 3, 4, 5, 6
+F_SETPIPE_SZ = 1031
+"""Source: linux/fcntl.h; Python's name for it is newer than the oldest that a sandbox may have."""
 LIMIT = 4 << 20
 CHUNK = 64 << 10
+COLLECT_S = 0.002
+COLLECTED = 256 << 10
+"""Under load the pipe is read so seldom, and so much at a time: tmux writes 4 KiB at a time, and a
+wake of everybody on the way for each would cost several times what the bytes do."""
 LAST = b"\n"  # of every frame: a carrier that looks for an end mark holds no NUL back
 PREFIX = "pane."
 
@@ -63,6 +70,8 @@ class Pump:
         self.waiting: list[memoryview] = []
         self.size = 0
         self.pipes: list[tuple[int, int]] = []  # generation and descriptor; the first is read
+        self.read_at = 0.0
+        self.is_busy = False
         self.give = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
         home = os.open(".", os.O_PATH | os.O_CLOEXEC)
         os.chdir(folder)  # a socket's whole path may be 107 bytes long
@@ -74,6 +83,10 @@ class Pump:
         os.mkfifo(path, 0o600)
         self.mark = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(out, False)
+        try:  # noqa: SIM105 - importing contextlib takes longer
+            fcntl.fcntl(out, F_SETPIPE_SZ, COLLECTED)
+        except OSError:
+            pass  # it is no pipe, or the user has too many large ones
 
     def put(self, kind: int, generation: int, data: bytes = b"") -> None:
         frame = HEADER.pack(kind, generation, len(data)) + data + LAST
@@ -147,11 +160,21 @@ class Pump:
             self.end(b"overflow")
         return True
 
+    def drain(self) -> None:
+        """Read what is there; note whether it comes without a pause."""
+        now = time.monotonic()
+        self.is_busy, self.read_at = now - self.read_at < COLLECT_S, now
+        enough = self.size + COLLECTED
+        while self.pipes and self.size < enough and self.read(LIMIT):
+            if not self.is_busy:
+                return
+
     def work(self, ready: dict[int, int]) -> None:
         if self.give.fileno() in ready:
             self.take()
+        self.is_busy = False
         if self.pipes and self.pipes[0][1] in ready:
-            self.read(LIMIT)
+            self.drain()
         if self.mark in ready:
             self.answer()
 
@@ -198,6 +221,8 @@ def serve(pump: Pump, child: int, errors: int) -> None:
             message = (message + data)[-1000:]
         pump.work(ready)
         pump.flush()
+        if pump.is_busy and not pump.waiting:
+            time.sleep(COLLECT_S)
 
 
 def main(run_dir: str, *command: str) -> None:

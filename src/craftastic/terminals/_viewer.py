@@ -1,5 +1,6 @@
 """One viewer of a terminal: its place in the output, its size, its role."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from craftastic.terminals._ring import Ring
 
 FRAME_BYTES = 64 << 10
 COALESCE_S = 0.004
+TICK_S = 0.001
+"""What remains of a wait and is shorter is no wait: timers count in milliseconds."""
 MAX_UNACKNOWLEDGED = 1 << 20
 SNAPSHOT_REUSE_BYTES = 64 << 10
 
@@ -120,8 +123,10 @@ class Viewer:
     def acknowledge(self, number: int) -> None:
         """Note that everything before byte `number` was shown; numbers only grow."""
         if number <= (self.position or 0):
+            was_full = self._window() <= 0
             self._acknowledged = max(self._acknowledged or 0, number)
-            self.wake()
+            if was_full:
+                self.wake()
 
     def told(self, size: Size) -> None:
         """Note that the viewer knows this size."""
@@ -142,17 +147,27 @@ class Viewer:
         Cancellation loses nothing: what was not returned is returned by the next call.
         """
         while True:
-            self._event = anyio.Event()
             item = self._ready()
             if isinstance(item, float | int):
                 self._waiting_for = FRAME_BYTES
-                with anyio.move_on_after(item):
-                    await self._event.wait()
+                await self._woken(within_s=item)
                 self._waiting_for = 1
             elif item is not None:
                 return item
             else:
-                await self._event.wait()
+                await self._woken()
+
+    async def _woken(self, within_s: float | None = None) -> None:
+        self._event = event = anyio.Event()
+        if within_s is None:
+            await event.wait()
+            return
+        # A cancel scope's deadline is exact, and uvloop's timers are not: it would spin until then.
+        timer = asyncio.get_running_loop().call_later(within_s, event.set)
+        try:
+            await event.wait()
+        finally:
+            timer.cancel()
 
     def _pending(self) -> int:
         return 0 if self.position is None else self._hub.ring.end - self.position
@@ -174,7 +189,7 @@ class Viewer:
             return hub.ended
         now = self._clock()
         collect = COALESCE_S - (now - self._sent_at)
-        if 0 < collect <= COALESCE_S and self._pending() < FRAME_BYTES and hub.ended is None:
+        if TICK_S < collect <= COALESCE_S and self._pending() < FRAME_BYTES and hub.ended is None:
             return collect
         self._sent_at = now
         number = self.position
