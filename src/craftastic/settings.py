@@ -324,6 +324,12 @@ class Settings(BaseSettings):
         50_000, ge=1000, description="Lines of history that each terminal keeps."
     )
 
+    terminal_link: bool = Field(
+        True,
+        description="Let terminals of Docker sandboxes go round the engine, over a socket in a "
+        "mounted folder; without it, or where that fails, they go through the engine.",
+    )
+
     failpoint: str | None = Field(
         None,
         description="For tests of crashes: the place where this server dies, `NAME` or "

@@ -113,6 +113,7 @@ async def test_a_container_has_the_whole_policy_and_nothing_more(
         (f"{data}/worktrees/{key}", f"{HOME}/.craftastic/worktrees/{key}", True),
         (f"{data}/sandboxes/{key}/passwd", "/etc/passwd", False),
         (f"{data}/sandboxes/{key}/group", "/etc/group", False),
+        (f"{data}/sandboxes/{key}/link", "/run/craftastic-link", False),
     }
     assert config["Labels"]["craftastic.instance"] == docker.instance
     assert config["Labels"]["craftastic.environment"] == key

@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 from craftastic.runtimes._docker_engine import Json
+from craftastic.runtimes._docker_link import LINK_DIR
 from craftastic.runtimes._storage import Storage
 from craftastic.runtimes.base import GATEWAY_HOST, HOME, RUN_DIR, USER, SandboxSpec
 
@@ -14,6 +15,9 @@ INSTANCE_LABEL = "craftastic.instance"
 ENVIRONMENT_LABEL = "craftastic.environment"
 USER_LABEL = "craftastic.user"
 NAME_LABEL = "craftastic.name"
+
+LINK = "link"
+"""The folder of sockets beside the accounts; see `_docker_link`."""
 
 TMP_BYTES = 1 << 30
 SHM_BYTES = 256 << 20
@@ -155,6 +159,7 @@ def _mounts(spec: SandboxSpec, place: Place) -> list[Json]:
         _mount(place.storage.worktrees, f"{HOME}/.craftastic/worktrees/{key}"),
         _mount(place.accounts / "passwd", "/etc/passwd", read_only=True),
         _mount(place.accounts / "group", "/etc/group", read_only=True),
+        _mount(place.accounts / LINK, LINK_DIR, read_only=True),
     ]
 
 
@@ -170,10 +175,13 @@ def _mount(source: Path, target: str, *, read_only: bool = False) -> Json:
 
 
 def write_accounts(folder: Path, uid: int, gid: int) -> None:
-    """Write the files that give the sandbox's user its name; blocks, safe to repeat."""
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.parent.chmod(0o711)
-    folder.chmod(0o711)
+    """Write the files that give the sandbox's user its name, and make the folder of its sockets.
+
+    Blocks; safe to repeat.
+    """
+    (folder / LINK).mkdir(parents=True, exist_ok=True)
+    for one in (folder.parent, folder, folder / LINK):
+        one.chmod(0o711)
     passwd = (
         "root:x:0:0:root:/root:/usr/sbin/nologin\n"
         f"{USER}:x:{uid}:{gid}:{USER}:{HOME}:/bin/bash\n"

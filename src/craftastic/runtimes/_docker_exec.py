@@ -5,7 +5,7 @@ import contextlib
 import secrets
 import struct
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from http import HTTPStatus
 from importlib import resources
 from typing import cast
@@ -265,7 +265,11 @@ class Exec:
 
 @contextlib.asynccontextmanager
 async def started(
-    engine: Engine, container_id: str, argv: Sequence[str], length: int
+    engine: Engine,
+    container_id: str,
+    argv: Sequence[str],
+    length: int,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Exec]:
     """Start a command; leaving ends it, as does the death of this process.
 
@@ -274,6 +278,7 @@ async def started(
         container_id: Which container.
         argv: The command.
         length: How many bytes of input it gets, or -1 for a stream of them.
+        environment: More variables for it.
 
     Raises:
         SandboxGone: The sandbox is not running.
@@ -290,7 +295,13 @@ async def started(
         try:
             async with engine.border("starting a command"):
                 made = await engine.container(container_id).exec(
-                    command, stdin=True, stdout=True, stderr=True, tty=False, workdir=HOME
+                    command,
+                    stdin=True,
+                    stdout=True,
+                    stderr=True,
+                    tty=False,
+                    workdir=HOME,
+                    environment=dict(environment) if environment else None,
                 )
                 stream = made.start(detach=False)
                 running = Exec(made.id, stream, token)

@@ -414,3 +414,14 @@ class Runtime(Protocol):
     async def close(self) -> None:
         """Let go of connections; sandboxes go on."""
         ...
+
+
+@runtime_checkable
+class NearRuntime(Protocol):
+    """A runtime that knows a shorter way to some commands."""
+
+    def open_near(
+        self, sandbox: SandboxRef, argv: Sequence[str]
+    ) -> AbstractAsyncContextManager[Stream]:
+        """Do as `Runtime.open`, for a command that can bring its streams by a shorter way."""
+        ...

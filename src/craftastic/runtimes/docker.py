@@ -29,6 +29,7 @@ from craftastic.runtimes._docker_check import findings
 from craftastic.runtimes._docker_container import (
     ENVIRONMENT_LABEL,
     INSTANCE_LABEL,
+    LINK,
     NAME_LABEL,
     OPEN_FILES,
     USER_LABEL,
@@ -41,6 +42,7 @@ from craftastic.runtimes._docker_container import (
 from craftastic.runtimes._docker_engine import Engine, EngineRefused, Json, unavailable
 from craftastic.runtimes._docker_events import DockerEvents
 from craftastic.runtimes._docker_image import ImageBuilder
+from craftastic.runtimes._docker_link import LINK_DIR, LINK_VARIABLE, Near, linked, listening
 from craftastic.runtimes._docker_network import NETWORK, SandboxNetwork
 from craftastic.runtimes._probe import probe
 from craftastic.runtimes._storage import prepare_storage, remove_storage
@@ -109,7 +111,7 @@ class DockerRuntime:
         )
         self._network = SandboxNetwork(self._engine, settings.gateway_port, network)
         self._host: Host | None = None
-        self._ours: dict[str, None] = {}
+        self._ours: dict[str, Near | None] = {}
         self._locks = WeakValueDictionary[UUID, anyio.Lock]()
 
     async def prepare(self, report: Report = no_report) -> None:
@@ -188,7 +190,7 @@ class DockerRuntime:
         if found is None or not self._is_ours(found):
             self._ours.pop(sandbox.id, None)
             return SandboxState.GONE
-        self._remember(sandbox.id)
+        self._remember(found)
         return _state(found)
 
     async def stop(self, sandbox: SandboxRef) -> None:
@@ -315,6 +317,29 @@ class DockerRuntime:
         await self._must_be_ours(sandbox)
         async with docker_exec.started(self._engine, sandbox.id, argv, -1) as running:
             yield running
+
+    @contextlib.asynccontextmanager
+    async def open_near(self, sandbox: SandboxRef, argv: Sequence[str]) -> AsyncGenerator[Stream]:
+        """Do as `open`; a command that knows how brings its streams round the engine.
+
+        It finds in `LINK_VARIABLE` where to connect; see `_docker_link`.
+        """
+        await self._must_be_ours(sandbox)
+        near = self._ours.get(sandbox.id) if self._settings.terminal_link else None
+        async with contextlib.AsyncExitStack() as stack:
+            listener, variables = None, dict[str, str]()
+            if near is not None:
+                # A folder that is gone, or a host without it, is the exec's business.
+                with contextlib.suppress(OSError):
+                    listener, path = stack.enter_context(listening(near))
+                    variables = {LINK_VARIABLE: path}
+            running = await stack.enter_async_context(
+                docker_exec.started(self._engine, sandbox.id, argv, -1, variables)
+            )
+            if near is None or listener is None:
+                yield running
+                return
+            yield await stack.enter_async_context(linked(listener, near, running))
 
     async def isolation(self, sandbox: SandboxRef) -> Isolation:
         """Try from inside what must be closed; without the host's rules some of it is open."""
@@ -463,13 +488,23 @@ class DockerRuntime:
             lock = self._locks[environment_id] = anyio.Lock()
         return lock
 
-    def _remember(self, container_id: str) -> None:
+    def _remember(self, found: Json) -> None:
         while len(self._ours) >= MAX_KNOWN:
             self._ours.pop(next(iter(self._ours)))
-        self._ours[container_id] = None
+        self._ours[str(found["Id"])] = self._near(found)
+
+    def _near(self, found: Json) -> Near | None:
+        """Return where a container reaches this server; older ones have no such mount."""
+        with contextlib.suppress(ValueError, KeyError):
+            folder = self._accounts(UUID(_labels(found)[ENVIRONMENT_LABEL])) / LINK
+            uid = int(str(found["Config"]["User"]).partition(":")[0])
+            mounts = cast("list[Json]", found.get("Mounts") or [])
+            if (LINK_DIR, str(folder)) in {(m.get("Destination"), m.get("Source")) for m in mounts}:
+                return Near(folder, uid)
+        return None
 
     def _ref(self, found: Json) -> SandboxRef:
-        self._remember(str(found["Id"]))
+        self._remember(found)
         return SandboxRef(self.name, str(found["Id"]))
 
 

@@ -2,11 +2,12 @@
 
 The text of this file is the argument of `python3 -I -S -c`; it imports nothing of the project and
 only those parts of the standard library that load in no time. The control client inherits standard
-input and output. The pane's bytes go to standard error in frames: kind, generation, length, bytes,
-line feed. They come from tmux's own end of the pipe: the command that `pipe-pane` starts hands it
-over through the socket `give` and is gone (`_pane.GIVE`). A reader that is slow or stopped costs
-at most `LIMIT` bytes: beyond it the pipe is ended, so tmux never buffers. Whoever writes a byte to
-the fifo `mark` gets a frame that comes after everything that tmux had written by then.
+input and output, or one connection to the socket that the variable `LINK` names, and the frames
+have another. The pane's bytes go to standard error, or there, in frames: kind, generation, length,
+bytes, line feed. They come from tmux's own end of the pipe: the command that `pipe-pane` starts
+hands it over through the socket `give` and is gone (`_pane.GIVE`). A reader that is slow or stopped
+costs at most `LIMIT` bytes: beyond it the pipe is ended, so tmux never buffers. Whoever writes a
+byte to the fifo `mark` gets a frame that comes after everything that tmux had written by then.
 """
 
 # Loading pathlib would take longer than everything else together.
@@ -32,6 +33,8 @@ COLLECTED = 256 << 10
 wake of everybody on the way for each would cost several times what the bytes do."""
 LAST = b"\n"  # of every frame: a carrier that looks for an end mark holds no NUL back
 PREFIX = "pane."
+LINK = "CRAFTASTIC_LINK"
+CONNECT_S = 2.0
 
 
 def remove_stale(run_dir: str) -> None:
@@ -225,7 +228,30 @@ def serve(pump: Pump, child: int, errors: int) -> None:
             time.sleep(COLLECT_S)
 
 
+def connect(path: str) -> int:
+    """Bring the streams to the server's socket; return where the frames go.
+
+    Without it, or when it does not answer, everything stays with standard input and outputs.
+    """
+    control, frames = _socket.socket(_socket.AF_UNIX), _socket.socket(_socket.AF_UNIX)
+    try:
+        for one, kind in ((control, b"c"), (frames, b"f")):
+            one.settimeout(CONNECT_S)
+            one.connect(path)
+            one.sendall(kind)
+            one.setblocking(True)
+    except OSError:
+        control.close()
+        frames.close()
+        return 2
+    os.dup2(control.fileno(), 0)
+    os.dup2(control.fileno(), 1)
+    control.close()
+    return frames.detach()
+
+
 def main(run_dir: str, *command: str) -> None:
+    link = os.environ.pop(LINK, "")  # noqa: TID251 - the sandbox's, not the server's
     remove_stale(run_dir)
     name = f"{os.getpid()}.{os.urandom(4).hex()}"
     folder, draft = os.path.join(run_dir, PREFIX + name), os.path.join(run_dir, f"new.{name}")
@@ -234,7 +260,7 @@ def main(run_dir: str, *command: str) -> None:
         lock = os.open(os.path.join(draft, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.rename(draft, folder)  # under its own name only once it is locked
-        pump = Pump(folder, 2)
+        pump = Pump(folder, connect(link) if link else 2)
         pump.put(HELLO, 0, folder.encode())
         errors, client_errors = os.pipe()
         child = os.posix_spawnp(
@@ -249,7 +275,7 @@ def main(run_dir: str, *command: str) -> None:
         os.close(client_errors)
         pump.flush()
         serve(pump, child, errors)
-    except BrokenPipeError:
+    except (BrokenPipeError, ConnectionResetError):
         return  # the reader of the frames is gone
     except OSError as error:
         text = str(error).encode()

@@ -16,7 +16,7 @@ from craftastic.audit.service import AuditService
 from craftastic.clock import Clock
 from craftastic.database import Database
 from craftastic.errors import CraftasticError, NotFound, RateLimited, Unavailable
-from craftastic.runtimes.base import RUN_DIR, Runtime, SandboxRef, Stream
+from craftastic.runtimes.base import RUN_DIR, NearRuntime, Runtime, SandboxRef, Stream
 from craftastic.settings import Settings
 from craftastic.terminals._attendance import Attendance, Visit
 from craftastic.terminals._hub import Hub
@@ -96,6 +96,8 @@ class _Pane:
 
     def open(self) -> AbstractAsyncContextManager[Stream]:
         command = attach_command(self.tmux.run_dir, self.tmux.socket(), self.session)
+        if isinstance(self.runtime, NearRuntime):
+            return self.runtime.open_near(self.sandbox, command)
         return self.runtime.open(self.sandbox, command)
 
     async def alive(self) -> bool:
