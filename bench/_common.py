@@ -603,6 +603,17 @@ async def terminals(
                 )
                 found[name] = WebTerminal(server, api, session, v2=v2)
                 servers[name], floors[name] = server, floor
+            if runtime == "docker":
+                name = "docker through the engine, v2"
+                server, api = await stack.enter_async_context(
+                    product(runtime, CRAFTASTIC_TERMINAL_LINK="0")
+                )
+                environment = await api.environment("bench")
+                session = await api.post(
+                    "/api/sessions", environmentId=environment["id"], name="engine"
+                )
+                found[name] = WebTerminal(server, api, session, v2=True)
+                servers[name], floors[name] = server, floor
         for terminal in found.values():
             stack.callback(terminal.close)
             read_until(terminal, *PROMPTS)

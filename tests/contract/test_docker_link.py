@@ -11,7 +11,11 @@ import pytest
 from craftastic.runtimes import _docker_link as link
 from craftastic.runtimes._docker_exec import Exec
 from craftastic.runtimes._docker_link import Linked, Near
+from craftastic.runtimes.base import RUN_DIR
 from craftastic.runtimes.docker import DockerRuntime
+from craftastic.terminals._control import Notice
+from craftastic.terminals._pane import GIVE, PaneConnection, attach_command
+from craftastic.terminals._tmux_commands import quote
 from tests.contract.conftest import Bench
 
 pytestmark = pytest.mark.docker
@@ -142,3 +146,50 @@ async def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
 
     with link.listening(Near(tmp_path, os.geteuid())):
         assert (old.exists(), new.exists()) == (False, True)
+
+
+async def test_a_terminal_in_a_container_goes_round_the_engine(docker: Bench) -> None:
+    ref = await docker.sandbox()
+    tmux = f"{RUN_DIR}/bench.sock"
+    await docker.sh(ref, f"tmux -S {tmux} new-session -d -s work -x 80 -y 24 cat")
+    command = attach_command(RUN_DIR, tmux, "work")
+    listener = Heard()
+
+    async with runtime_of(docker).open_near(ref, command) as stream:
+        assert isinstance(stream, Linked)
+        connection = PaneConnection(stream, listener)
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                for reader in connection.readers:
+                    tasks.start_soon(reader)
+                await connection.greeted.wait()
+                await connection.attached.wait()
+                give = f"cd {connection.folder} && exec python3 -I -S -c '{GIVE}' give 1"
+                await connection.call(f"pipe-pane -O -t work {quote(give)}".encode())
+                await listener.began.wait()
+                assert connection.try_send(b"send-keys -t work -l -- hello", 1, lambda _: None)
+                while b"hello" not in listener.data:  # noqa: ASYNC110 - fed by a reader
+                    await anyio.sleep(0.01)
+                tasks.cancel_scope.cancel()
+
+
+class Heard:
+    """Keeps what comes; a pane's `Listener`."""
+
+    def __init__(self) -> None:
+        self.began = anyio.Event()
+        self.data = bytearray()
+
+    def pipe_began(self, generation: int) -> None:
+        self.began.set()
+
+    def pipe_bytes(self, generation: int, data: bytes) -> None:
+        self.data += data
+
+    def pipe_ended(self, generation: int, reason: bytes) -> None: ...
+
+    def pipe_marked(self) -> None: ...
+
+    def control_bytes(self, pane: str, data: bytes) -> None: ...
+
+    def notice(self, notice: Notice) -> None: ...

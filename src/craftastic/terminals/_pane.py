@@ -2,11 +2,11 @@
 
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 
@@ -85,7 +85,7 @@ class PaneConnection:
         """Set when tmux has made the client one of the session's; before, commands are lost."""
 
     @property
-    def readers(self) -> Sequence[Callable[[], Awaitable[None]]]:
+    def readers(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
         """What reads tmux's answers and the pane's bytes; each runs until the connection ends.
 
         Raises:
