@@ -172,6 +172,15 @@ class Pump:
             if not self.is_busy:
                 return
 
+    def rest(self) -> None:
+        """Let bytes collect for a moment, and write meanwhile what the reader takes."""
+        end = time.monotonic() + COLLECT_S
+        while (left := end - time.monotonic()) > 0:
+            if not self.waiting:
+                time.sleep(left)
+            elif select.select([], [self.out], [], left)[1]:
+                self.flush()
+
     def work(self, ready: dict[int, int]) -> None:
         if self.give.fileno() in ready:
             self.take()
@@ -224,8 +233,8 @@ def serve(pump: Pump, child: int, errors: int) -> None:
             message = (message + data)[-1000:]
         pump.work(ready)
         pump.flush()
-        if pump.is_busy and not pump.waiting:
-            time.sleep(COLLECT_S)
+        if pump.is_busy:
+            pump.rest()
 
 
 def connect(path: str) -> int:

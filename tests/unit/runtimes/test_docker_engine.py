@@ -289,7 +289,7 @@ def test_the_account_files_name_the_user_and_may_be_written_again(tmp_path: Path
 
     assert (folder / "passwd").stat().st_ino == inode
     assert "dev:x:200001:200001:dev:/home/dev:/bin/bash" in (folder / "passwd").read_text()
-    assert sorted(path.name for path in folder.iterdir()) == ["group", "passwd"]
+    assert sorted(path.name for path in folder.iterdir()) == ["group", "link", "passwd"]
     assert (folder / "passwd").stat().st_mode & 0o777 == 0o644
 
 
