@@ -24,6 +24,8 @@ BUSY_TIMEOUT_MS = 5000
 WRITE_TURN_TIMEOUT_S = 10.0
 POOL_TIMEOUT_S = 10.0
 SQLITE_FULL = 13
+PG_ONE_OF_TWO = {"40001", "40P01"}
+"""serialization_failure and deadlock_detected: the other one goes on, this one may try again."""
 PG_DISK_FULL = "53100"
 PG_OUTAGES = frozenset({"08", "53", "57", "58"})
 """Classes of SQLSTATE: connection, resources, an operator's hand or a restart, the system below.
@@ -267,6 +269,8 @@ def _translated() -> Generator[None]:
                 "The database's disk is full: nothing was written.",
                 details="The operator has to make space for it; try again after that.",
             ) from error
+        if state in PG_ONE_OF_TWO:
+            raise DatabaseUnavailable("The database was busy; try again.") from error
         if _is_outage(error, state):
             raise DatabaseUnavailable("The database does not answer; try again.") from error
         raise

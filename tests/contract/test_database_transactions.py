@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta, timezone
 import anyio
 import pytest
 import sqlalchemy
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from craftastic.accounts._repository import AccountRepository, EmailTaken, User
-from craftastic.database import Database
+from craftastic.database import Database, DatabaseUnavailable
 from craftastic.errors import Unavailable
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
@@ -49,6 +49,43 @@ async def test_many_writers_at_once_all_get_their_turn(database: Database) -> No
                 group.start_soon(add, number)
 
     assert await users(database) == 200
+
+
+@pytest.mark.parametrize(
+    "database", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+async def test_of_two_that_wait_for_each_other_one_is_done_and_one_may_try_again(
+    database: Database,
+) -> None:
+    names = ["a@example.com", "b@example.com"]
+    for name in names:
+        async with database.begin() as tx:
+            await AccountRepository(tx).add(user(name))
+    locked: list[str] = []
+    both = anyio.Event()
+    outcomes: list[str] = []
+    lock = text("SELECT 1 FROM users WHERE email = :email FOR UPDATE")
+
+    async def cross(first: str, then: str) -> None:
+        try:
+            async with database.begin() as tx:
+                await tx.execute(lock, {"email": first})
+                locked.append(first)
+                if len(locked) == 2:
+                    both.set()
+                await both.wait()
+                await tx.execute(lock, {"email": then})
+        except DatabaseUnavailable as error:
+            outcomes.append(error.message)
+        else:
+            outcomes.append("done")
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            group.start_soon(cross, *names)
+            group.start_soon(cross, *reversed(names))
+
+    assert sorted(outcomes) == ["The database was busy; try again.", "done"]
 
 
 async def test_of_many_inserts_of_one_address_exactly_one_wins(database: Database) -> None:

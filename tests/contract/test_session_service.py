@@ -23,6 +23,7 @@ from craftastic.sessions.service import (
     Session,
     SessionNameTaken,
     SessionNotFound,
+    SessionService,
     SessionStatus,
     SessionType,
     TooManySessions,
@@ -645,6 +646,29 @@ async def test_two_servers_whose_last_viewers_leave_at_one_moment_leave_it_inact
                 tasks.start_soon(server.viewers_changed, made.id, 0)
 
         assert (await shop.sessions.get(shop.owner, made.id)).status is SessionStatus.INACTIVE
+
+
+async def test_servers_that_speak_of_the_same_sessions_at_one_moment_hold_up_nobody(
+    shop: Workshop, plain: Environment
+) -> None:
+    made = [(await make(shop, plain, name=f"s{number}")).id for number in range(6)]
+    servers = [replace(shop.sessions, server=name) for name in ("one", "other", "third")]
+
+    async def speak(server: SessionService, turn: int) -> None:
+        for round_ in range(15):
+            watched = {one for at, one in enumerate(made) if (at + turn + round_) % 3}
+            await server.keep_viewers(watched)
+            await server.viewers_changed(made[(round_ * 5 + turn) % 6], round_ % 2)
+            await server.touch(made[:: 1 if turn % 2 else -1])
+
+    async with anyio.create_task_group() as tasks:
+        for turn, server in enumerate(servers):
+            tasks.start_soon(speak, server, turn)
+    for server in servers:
+        await server.keep_viewers(())
+
+    states = {(await shop.sessions.get(shop.owner, one)).status for one in made}
+    assert states == {SessionStatus.INACTIVE}
 
 
 async def test_a_server_that_is_alone_forgets_all_viewers(

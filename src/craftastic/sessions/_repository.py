@@ -1,6 +1,6 @@
 """Table and queries of sessions. Private to this package (checked)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -475,13 +475,9 @@ class SessionRepository:
                 .execution_options(synchronize_session=False)
             )
 
-    async def detach(self, session_ids: Collection[UUID] | None, now: datetime) -> None:
-        """Mark active sessions inactive; all of them for None."""
-        conditions = [SessionRow.status == SessionStatus.ACTIVE.value]
-        if session_ids is not None:
-            conditions.append(SessionRow.id.in_(session_ids))
+    async def detach_all(self, now: datetime) -> None:
         await self._change_all(
-            conditions,
+            (SessionRow.status == SessionStatus.ACTIVE.value,),
             status=SessionStatus.INACTIVE.value,
             updated_at=now,
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from craftastic.database import DatabaseNow, Transaction
 from craftastic.sessions._model import SessionStatus
@@ -33,61 +33,51 @@ class ViewerRepository:
     tx: Transaction
     server: str
 
-    async def changed(self, session_id: UUID, viewers: int, now: datetime) -> None:
-        """Write down that so many look at a session here, and what follows for it."""
-        if not viewers:
-            await self._settle(await self._forget([session_id]) or [session_id], now)
-        # This also waits for whoever else speaks of the session at the moment.
-        elif await SessionRepository(self.tx).set_status(session_id, SessionStatus.ACTIVE, now):
-            await self._forget([session_id])
+    async def renew(self, watched: Collection[UUID]) -> set[UUID]:
+        """Say again what is written of this server; return where something else is so."""
+        mine = SessionViewers.server == self.server
+        written = await self.tx.scalars(
+            update(SessionViewers)
+            .where(mine)
+            .values(expires_at=DatabaseNow() + KEPT_S)
+            .returning(SessionViewers.session_id)
+            .execution_options(synchronize_session=False)
+        )
+        ended = select(SessionViewers.session_id).where(~LIVING)
+        return set(written).symmetric_difference(watched).union(await self.tx.scalars(ended))
+
+    async def write(self, session_id: UUID, viewers: int, now: datetime) -> None:
+        """Write down that so many look at a session here, and what follows for it.
+
+        One session in one transaction, and its own row first: whoever holds that one waits for
+        nobody who waits for it.
+        """
+        sessions = SessionRepository(self.tx)
+        is_watched = False
+        if viewers:
+            changed = await sessions.set_status(session_id, SessionStatus.ACTIVE, now)
+            is_watched = changed is not None
+        else:
+            # Two servers whose viewers leave at one moment would else each see the other's row.
+            row = select(SessionRow.id).where(SessionRow.id == session_id)
+            await self.tx.execute(row.with_for_update())
+        mine_or_ended = (SessionViewers.server == self.server) | ~LIVING
+        of_it = SessionViewers.session_id == session_id
+        await self.tx.execute(
+            delete(SessionViewers).where(of_it, mine_or_ended),
+            execution_options={"synchronize_session": False},
+        )
+        if is_watched:
+            expires_at = DatabaseNow() + KEPT_S
             await self.tx.execute(
                 insert(SessionViewers).values(
-                    session_id=session_id, server=self.server, expires_at=DatabaseNow() + KEPT_S
+                    session_id=session_id, server=self.server, expires_at=expires_at
                 )
             )
-
-    async def keep(self, watched: Collection[UUID], now: datetime) -> None:
-        """Say again what is looked at here, and end what others have not said for too long."""
-        mine = SessionViewers.server == self.server
-        written = set(await self.tx.scalars(select(SessionViewers.session_id).where(mine)))
-        gone = await self._forget(written.difference(watched))
-        if written.intersection(watched):
-            again = update(SessionViewers).where(mine).values(expires_at=DatabaseNow() + KEPT_S)
-            await self.tx.execute(again.execution_options(synchronize_session=False))
-        for session_id in sorted(set(watched) - written):
-            await self.changed(session_id, 1, now)
-        gone += await self._delete(~LIVING)
-        await self._settle(gone, now)
+        elif await self.tx.scalar(select(SessionViewers.server).where(of_it).limit(1)) is None:
+            await sessions.set_status(session_id, SessionStatus.INACTIVE, now)
 
     async def forget_all(self, now: datetime) -> None:
         """Forget what every server said: this one is alone, and nobody looks through it yet."""
         await self.tx.execute(delete(SessionViewers))
-        await SessionRepository(self.tx).detach(None, now)
-
-    async def _settle(self, session_ids: Collection[UUID], now: datetime) -> None:
-        """Mark those of the sessions inactive that nobody looks at."""
-        if not session_ids:
-            return
-        # Two servers that stop at one moment would else each see the other's row.
-        of_these = SessionRow.id.in_(session_ids)
-        await self.tx.execute(
-            select(SessionRow.id).where(of_these).order_by(SessionRow.id).with_for_update()
-        )
-        living = await self.tx.scalars(
-            select(SessionViewers.session_id).where(
-                SessionViewers.session_id.in_(session_ids), LIVING
-            )
-        )
-        await SessionRepository(self.tx).detach(set(session_ids).difference(living), now)
-
-    async def _forget(self, session_ids: Collection[UUID]) -> list[UUID]:
-        if not session_ids:
-            return []
-        return await self._delete(
-            (SessionViewers.server == self.server) & SessionViewers.session_id.in_(session_ids)
-        )
-
-    async def _delete(self, condition: ColumnElement[bool]) -> list[UUID]:
-        statement = delete(SessionViewers).where(condition).returning(SessionViewers.session_id)
-        options = {"synchronize_session": False}
-        return list(await self.tx.scalars(statement, execution_options=options))
+        await SessionRepository(self.tx).detach_all(now)

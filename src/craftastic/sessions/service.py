@@ -365,12 +365,14 @@ class SessionService:
     async def viewers_changed(self, session_id: UUID, viewers: int) -> None:
         """Record that somebody looks at a session through this process, or nobody any more."""
         async with self.database.begin() as tx:
-            await ViewerRepository(tx, self.server).changed(session_id, viewers, self.clock.now())
+            await ViewerRepository(tx, self.server).write(session_id, viewers, self.clock.now())
 
     async def keep_viewers(self, watched: Collection[UUID]) -> None:
         """Say again which sessions are looked at here; what dead servers said ends by itself."""
         async with self.database.begin() as tx:
-            await ViewerRepository(tx, self.server).keep(watched, self.clock.now())
+            differing = await ViewerRepository(tx, self.server).renew(watched)
+        for session_id in differing:
+            await self.viewers_changed(session_id, session_id in watched)
 
     async def ended(self, session_id: UUID, sandbox: SandboxRef) -> None:
         """Record that a session's tmux session is gone, unless there is a new one by now."""
