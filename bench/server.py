@@ -1,4 +1,4 @@
-"""The server itself: its start and memory, idle terminals, requests per second, `--help`.
+"""The server itself: start and memory, idle terminals, requests and logins per second, `--help`.
 
 Run from the project's root: `python -m bench.server`. The floors are the same done with nothing of
 the product: an empty Starlette application under the same uvicorn, and Python printing a word. The
@@ -6,17 +6,19 @@ client is Python too and costs more than the smallest of requests: take the rati
 """
 
 import contextlib
+import random
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import psutil
 
 from bench._common import (
@@ -31,13 +33,18 @@ from bench._common import (
     product,
     read_until,
 )
-from tests.e2e.harness import Api, Server, free_port
+from bench.echo import type_some
+from craftastic.accounts._passwords import PasswordHasher
+from tests.e2e.harness import PASSWORD, Api, Server, free_port
 
 IDLE_TERMINALS = 50
 ENVIRONMENTS, SESSIONS = 50, 4
 CONNECTIONS = 8
 REQUESTS = 800
 REQUESTS_OF_LISTS = 160
+LOGINS, LOGIN_CONNECTIONS = 40, 4
+PEOPLE = "a@example.com"
+SECOND_START = "start until /healthz"
 UP_S = 20.0
 EMPTY_APP = """
 import sys, uvicorn
@@ -91,13 +98,14 @@ def measure_start(report: Report) -> None:
         more = {"LOG_LEVEL": "warning", "CRAFTASTIC_SANDBOX_SELF_TEST": "0"}
         server = Server(data, runtime="local", database_url=None, **more)
         # The first start makes keys and tables; what is measured is any other.
-        for name in ("first start, makes keys and tables", "start until /healthz"):
+        for name in ("first start, makes keys and tables", SECOND_START):
             clock.lap()
             server.start()
             try:
                 wait_for_health(server.port)
                 report.row(name).add(clock.lap())
-                report.row("memory after the start", "MiB").add(rss_mib(server.process))
+                if name == SECOND_START:
+                    report.row("memory after the start", "MiB").add(rss_mib(server.process))
             finally:
                 server.stop()
 
@@ -170,7 +178,7 @@ def fill(database: Path, environment_id: str) -> None:
                 add(tables, "sessions", ended)
 
 
-def add(tables: sqlite3.Connection, table: str, row: dict[str, object]) -> None:
+def add(tables: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
     names = ", ".join(row)
     marks = ", ".join("?" * len(row))
     tables.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608
@@ -198,8 +206,58 @@ async def measure_idle(report: Report, server: Server, api: Api, environment_id:
     )
 
 
+async def measure_logins(
+    report: Report, server: Server, api: Api, environment_id: str, rounds: int
+) -> None:
+    """Sign in over a few connections, while somebody types."""
+    session = await api.post("/api/sessions", environmentId=environment_id, name="typed")
+    terminal = WebTerminal(server, api, session, v2=True)
+    dice = random.Random(1)  # noqa: S311 - repeatable, not secret
+    try:
+        read_until(terminal, *PROMPTS)
+        for _ in range(rounds):
+            report.row(HASHES).add(await hashes())
+            report.row("key to echo").values += type_some(terminal, dice)
+            clock = Clock()
+
+            async def sign_in() -> None:
+                async with Api(server.url) as one:
+                    for _ in range(LOGINS // LOGIN_CONNECTIONS):
+                        own = Clock()
+                        await one.login(PEOPLE)
+                        report.row("one login of those").add(own.lap())
+
+            async def all_sign_in(clock: Clock = clock) -> None:
+                async with anyio.create_task_group() as group:
+                    for _ in range(LOGIN_CONNECTIONS):
+                        group.start_soon(sign_in)
+                report.row(LOGINS_ROW).add(LOGINS / clock.lap() * 1000)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(all_sign_in)
+                report.row("key to echo, beside logins").values += await anyio.to_thread.run_sync(
+                    type_some, terminal, dice
+                )
+    finally:
+        terminal.close()
+
+
+async def hashes() -> float:
+    """Return how many passwords a second the product's hash takes in as many threads as cores."""
+    hasher = PasswordHasher()
+    stored = await hasher.hash(PASSWORD)
+    clock = Clock()
+    async with anyio.create_task_group() as group:
+        for _ in range(LOGINS):
+            group.start_soon(hasher.verify, PASSWORD, stored)
+    return LOGINS / clock.lap() * 1000
+
+
 async def measure_requests(report: Report, server: Server, api: Api, rounds: int) -> None:
     lists = f"/api/environments/user/{api.user['id']}"
+    listed = (await api.get(lists))["environments"]
+    made = next(one["id"] for one in listed if one["name"] == "made 0")
+    sessions = f"/api/sessions/environment/{made}"
     floor = "floor: an empty app's answer"
     with empty_app() as (_, port):
         for _ in range(rounds):
@@ -210,12 +268,19 @@ async def measure_requests(report: Report, server: Server, api: Api, rounds: int
             report.row(f"GET {ENVIRONMENTS} environments of {SESSIONS} sessions").add(
                 await load(server.port, lists, api.token, REQUESTS_OF_LISTS)
             )
+            report.row("GET an environment's sessions").add(
+                await load(server.port, sessions, api.token, REQUESTS_OF_LISTS)
+            )
+
+
+HASHES = "floor: argon2id by itself"
+LOGINS_ROW = f"logins over {LOGIN_CONNECTIONS} connections"
 
 
 def rows(report: Report) -> None:
     """Fix the table's order and what each row is compared with."""
     start = report.row("floor: start of an empty app until /healthz")
-    report.row("start until /healthz", floor=start.name)
+    report.row(SECOND_START, floor=start.name)
     report.row("first start, makes keys and tables", floor=start.name)
     memory = report.row("floor: memory of an empty app", "MiB")
     report.row("memory after the start", "MiB", floor=memory.name)
@@ -227,6 +292,12 @@ def rows(report: Report) -> None:
     report.row(
         f"GET {ENVIRONMENTS} environments of {SESSIONS} sessions", "requests/s", floor=answer.name
     )
+    report.row("GET an environment's sessions", "requests/s", floor=answer.name)
+    report.row(HASHES, "hashes/s")
+    report.row(LOGINS_ROW, "logins/s", floor=HASHES)
+    report.row("one login of those")
+    quiet = report.row("key to echo")
+    report.row("key to echo, beside logins", floor=quiet.name)
 
 
 async def measure(chosen: Options) -> Report:
@@ -235,11 +306,13 @@ async def measure(chosen: Options) -> Report:
     for _ in range(chosen.rounds):
         measure_start(report)
         measure_help(report)
-    async with product(chosen.runtimes[0]) as (server, api):
+    unthrottled = {"CRAFTASTIC_SIGN_IN_ATTEMPTS_PER_MINUTE": "100000"}
+    async with product(chosen.runtimes[0], **unthrottled) as (server, api):
         environment = await api.environment("bench")
         await measure_idle(report, server, api, environment["id"])
         fill(server.data_dir / "craftastic.db", environment["id"])
         await measure_requests(report, server, api, chosen.rounds)
+        await measure_logins(report, server, api, environment["id"], chosen.rounds)
     return report
 
 

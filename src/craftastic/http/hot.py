@@ -52,8 +52,8 @@ class HotRoutes:
         self.app = app
         self.found = [
             _HotRoute(one)
-            for one in iter_route_contexts(routes)
-            if getattr(one.endpoint, "__craftastic_hot__", False)
+            for one in iter_route_contexts([one for one in routes if _has_a_mark(one)])
+            if _is_marked(one)
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,6 +67,16 @@ class HotRoutes:
                     await answer(scope, receive, send)
                     return
         await self.app(scope, receive, send)
+
+
+def _is_marked(route: object) -> bool:
+    return getattr(getattr(route, "endpoint", None), "__craftastic_hot__", False)
+
+
+def _has_a_mark(route: BaseRoute) -> bool:
+    """Tell it of a route, or of a router that was included; what it is like is not built for it."""
+    router: Any = getattr(route, "original_router", None)
+    return router is None or any(_is_marked(one) for one in router.routes)
 
 
 class _HotRoute:
