@@ -366,9 +366,11 @@ class WorktreeService:
                 sandbox, argv, timeout_s=ENSURE_TIMEOUT_S, max_output_bytes=MAX_ANSWER_BYTES
             )
         else:
-            result = await runtime.spawn(
+            said = await runtime.spawn(
                 sandbox, followed(argv, then.argv), stdin=then.stdin, timeout_s=ENSURE_TIMEOUT_S
             )
+            out, err = said.stdout[:MAX_ANSWER_BYTES], said.stderr[-MAX_ANSWER_BYTES:]
+            result = RunResult(said.exit_code, out, err)
         failpoint("worktree.made")
         refused = WorktreeRefused(f"git would not check branch '{branch}' out.")
         answer = answer_of(result, refused)
