@@ -233,9 +233,7 @@ async def running(  # noqa: PLR0915 - a statement or two for each part of the se
         mail = MailService(settings, clock)
         personal = AccessTokenService(database, audit, clock)
         accounts = _accounts(settings, keys, mail, personal, lambda: runtimes.only_one_user)
-        worktrees = WorktreeService(
-            runtimes, settings.gateway_port, clone_timeout_s=settings.git_timeout_s
-        )
+        worktrees = WorktreeService(runtimes, settings.gateway_port, settings.git_timeout_s)
         tmux = TmuxService(runtimes, settings.terminal_history_lines)
         environments = EnvironmentService(
             database,
