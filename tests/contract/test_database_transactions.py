@@ -57,8 +57,8 @@ async def test_many_writers_at_once_all_get_their_turn(database: Database) -> No
 async def test_of_two_that_wait_for_each_other_one_is_done_and_one_may_try_again(
     database: Database,
 ) -> None:
-    names = ["a@example.com", "b@example.com"]
-    for name in names:
+    one, other = "a@example.com", "b@example.com"
+    for name in (one, other):
         async with database.begin() as tx:
             await AccountRepository(tx).add(user(name))
     locked: list[str] = []
@@ -82,8 +82,8 @@ async def test_of_two_that_wait_for_each_other_one_is_done_and_one_may_try_again
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
-            group.start_soon(cross, *names)
-            group.start_soon(cross, *reversed(names))
+            group.start_soon(cross, one, other)
+            group.start_soon(cross, other, one)
 
     assert sorted(outcomes) == ["The database was busy; try again.", "done"]
 

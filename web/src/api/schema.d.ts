@@ -3362,6 +3362,8 @@ export interface components {
             status: string;
             /** Statussince */
             statusSince: string;
+            /** Timings */
+            timings?: components["schemas"]["StepTimeView"][] | null;
             /** Updatedat */
             updatedAt: string;
             /**
@@ -3794,6 +3796,8 @@ export interface components {
             status: string;
             /** Statussince */
             statusSince: string;
+            /** Timings */
+            timings?: components["schemas"]["StepTimeView"][] | null;
             /** Updatedat */
             updatedAt: string;
             /**
@@ -4908,6 +4912,16 @@ export interface components {
             submodule?: boolean | null;
             /** Untracked */
             untracked: boolean;
+        };
+        /**
+         * StepTimeView
+         * @description A step of the last start, and how long it took.
+         */
+        StepTimeView: {
+            /** Ms */
+            ms: number;
+            /** Step */
+            step: string;
         };
         /** StillPending */
         StillPending: {
