@@ -60,8 +60,7 @@ from craftastic.github.service import GitHubService, open_client
 from craftastic.health import endpoints as health_endpoints
 from craftastic.health.service import HealthService
 from craftastic.http import errors as http_errors
-from craftastic.http import health, middleware, static
-from craftastic.http.hot import HotRoutes
+from craftastic.http import health, hot, middleware, static
 from craftastic.idempotency.once import KeptAnswers, refuse_key
 from craftastic.idempotency.service import IdempotencyService
 from craftastic.keys import Keys, load_keys
@@ -164,7 +163,7 @@ def build_app(
         dependencies=[Depends(refuse_key)],
     )
     http_errors.install(app)
-    app.add_middleware(HotRoutes, routes=app.routes)
+    app.add_middleware(hot.HotRoutes, routes=app.routes)
     app.add_middleware(KeptAnswers)
     middleware.install(
         app,
