@@ -40,6 +40,11 @@ SHELLS = {
     "asyncio.create_subprocess_shell",
 }
 TASKS = {"create_task", "ensure_future"}
+CHANCES = {
+    *("uuid1", "uuid4", "urandom", "randbytes", "token_bytes", "token_hex", "token_urlsafe"),
+    *("time", "monotonic", "now", "compress", "mkdtemp"),
+}
+"""Functions that return something else in each process; gzip writes the time down."""
 
 
 # ---- what a rule looks at -------------------------------------------------------------------
@@ -213,6 +218,31 @@ def no_word_of_a_workplace(source: str) -> list[str]:
     ]
 
 
+def names_of_tests_last(source: str) -> list[str]:
+    """Processes that share the tests must give each the same name: none is made of a chance."""
+    if "parametrize" not in source:
+        return []
+    try:
+        found = list(calls(source))
+    except SyntaxError:  # a text about tests
+        return []
+    marks = [call for call, name in found if name.endswith("mark.parametrize")]
+    return [
+        f"line {mark.lineno}: {name} in the name of a test; give ids"
+        for mark in marks
+        if not any(keyword.arg == "ids" for keyword in mark.keywords)
+        for _, name in calls(ast.unparse(_WithoutDictionaries().visit(mark)))
+        if name.rpartition(".")[2] in CHANCES
+    ]
+
+
+class _WithoutDictionaries(ast.NodeTransformer):
+    """What stands in a dictionary is in no name."""
+
+    def visit_Dict(self, node: ast.Dict) -> ast.expr:
+        return ast.copy_location(ast.Constant(None), node)
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     check: Callable[[str], list[str]]
@@ -282,6 +312,15 @@ RULES = [
         todos_have_an_issue,
         bad=("# TO" + "DO: later", "x  # FIX" + "ME"),
         good="# TO" + "DO(#12): later",
+        text=True,
+    ),
+    Rule(
+        names_of_tests_last,
+        bad=(
+            "from uuid import uuid4\n@pytest.mark.parametrize('x', [f'/a/{uuid4()}'])\ndef t(): 0",
+            "@pytest.mark.parametrize('x', [gzip.compress(b'x')])\ndef t(): 0",
+        ),
+        good="@pytest.mark.parametrize('x', [os.urandom(8)], ids=['noise'])\ndef t(): uuid4()",
         text=True,
     ),
     Rule(

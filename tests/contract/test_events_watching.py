@@ -401,7 +401,9 @@ async def test_an_event_of_a_job_is_kept_like_every_other(
 
 
 @pytest.mark.parametrize(
-    "query", ["?watch=x", "?" + "&".join(f"watch={uuid4()}" for _ in range(17))]
+    "query",
+    ["?watch=x", "?" + "&".join(f"watch={uuid4()}" for _ in range(17))],
+    ids=["nonsense", "too much"],
 )
 async def test_nonsense_and_too_much_to_watch_are_refused(
     query: str, database: Database, tmp_path: Path

@@ -258,7 +258,9 @@ async def test_answer_that_comes_compressed_unasked_is_unpacked_and_its_usage_re
 
 
 @pytest.mark.parametrize(
-    "packed", [gzip.compress(bytes(16 << 20)), gzip.compress(WHOLE)[:-9], b"no gzip at all"]
+    "packed",
+    [gzip.compress(bytes(16 << 20)), gzip.compress(WHOLE)[:-9], b"no gzip at all"],
+    ids=["a bomb", "cut short", "no gzip"],
 )
 async def test_damaged_or_swelling_answer_is_cut(
     gateway: ServedGateway, runs: FakeRuns, packed: bytes
