@@ -477,7 +477,9 @@ async def test_leaving_leaves_the_deployment_which_can_be_found_followed_and_can
     ]  # fmt: skip
     again = Asked(person.cli, "deployment", "logs", found["id"][:8], "--follow")
     await again.shows(b"Waits for Coolify.")
-    assert (await person.ok("deployment", "cancel", found["id"][:8])).out == "Cancelled.\n"
+    # The answer waits for it some seconds, and on a busy machine says that it is to come.
+    told = (await person.ok("deployment", "cancel", found["id"][:8])).out
+    assert told in {"Cancelled.\n", "To be cancelled; it is pending still.\n"}
     assert await again.ended() == 1
     assert b"The deployment was cancelled." in again.shown
     assert person.coolify.runs[-1].status == "cancelled-by-user"
