@@ -204,15 +204,13 @@ async def test_a_stream_carries_bytes_both_ways(bench: Bench) -> None:
 
 
 async def test_a_stream_that_is_followed_hands_over_every_byte_of_both_outputs(
-    bench: Bench,
+    real: Bench,
 ) -> None:
-    if bench.kind == "memory":
-        pytest.skip("its streams are not followed")
-    ref = await bench.sandbox()
+    ref = await real.sandbox()
     outputs, more = bytearray(), bytearray()
     script = f"head -c {len(BYTES)}; echo over >&2"
 
-    async with bench.runtime.open(ref, ["sh", "-c", script]) as stream:
+    async with real.runtime.open(ref, ["sh", "-c", script]) as stream:
         assert isinstance(stream, DirectStream)
 
         async def send() -> None:
