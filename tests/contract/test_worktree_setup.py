@@ -639,7 +639,7 @@ async def test_a_worktree_without_a_configuration_costs_no_further_command(
     made = await rig.make("mine", start_of("main", None, None))
 
     assert not (rig.tree(made) / CONFIG).exists()
-    assert len(rig.runtime.calls) - before == 2, "the worktree and the terminal"
+    assert len(rig.runtime.calls) - before == 1, "the worktree and the terminal together"
     assert [one.name for one in rig.jobs(made).iterdir()] == ["made"]
 
 
