@@ -517,7 +517,7 @@ async def test_a_sandbox_that_does_not_run_is_not_started_by_looking(rig: GitRig
     for method, route in [*ROUTES, ("GET", "branches"), ("GET", "repo")]:
         answer = await rig.ask(method, route, json={"message": "x"})
         body = refusal(answer, 409, "SANDBOX_NOT_RUNNING")
-        assert "Repair the session" in body["details"]
+        assert "Open a terminal" in body["details"]
 
 
 async def test_before_the_first_commit_everything_can_be_looked_at(rig: GitRig) -> None:
