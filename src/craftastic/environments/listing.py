@@ -134,8 +134,26 @@ def _environment() -> Json:
     )
 
 
-def _session() -> Json:
-    row = SESSIONS.c
+def session_members(row: Any) -> list[Json]:
+    """Return what both lists tell of each session after its id.
+
+    Args:
+        row: The columns of sessions, by their names.
+    """
+    return [
+        member("environmentId", JsonId(row.environment_id)),
+        member("name", JsonString(row.name)),
+        member("tmuxSessionName", JsonString(row.tmux_name)),
+        member("workingDirectory", JsonString(row.working_directory)),
+        member("status", JsonString(row.status)),
+        member("createdAt", JsonTime(row.created_at)),
+        member("updatedAt", JsonTime(row.updated_at)),
+        member("lastActivity", JsonTime(row.last_activity), row.last_activity, "left out"),
+    ]
+
+
+def agent_members(row: Any) -> Json:
+    """Return what both lists tell of a session's agent at their end; nothing without one."""
     agent = text("")
     for name, json, value in (
         ("agentState", JsonString(row.agent_state), row.agent_state),
@@ -145,21 +163,13 @@ def _session() -> Json:
     ):
         agent = agent.concat(member(name, json, value, "left out"))
     has_agent = and_(row.agent_state.is_not(None), row.agent_state_since.is_not(None))
-    return json_object(
-        ("id", JsonId(row.id)),
-        [
-            member("environmentId", JsonId(row.environment_id)),
-            member("name", JsonString(row.name)),
-            member("tmuxSessionName", JsonString(row.tmux_name)),
-            member("workingDirectory", JsonString(row.working_directory)),
-            member("status", JsonString(row.status)),
-            member("createdAt", JsonTime(row.created_at)),
-            member("updatedAt", JsonTime(row.updated_at)),
-            member("lastActivity", JsonTime(row.last_activity), row.last_activity, "left out"),
-            member("gitBranch", JsonString(row.branch), row.branch, "told"),
-            case((has_agent, agent), else_=text("")),
-        ],
-    )
+    return case((has_agent, agent), else_=text(""))
+
+
+def _session() -> Json:
+    row = SESSIONS.c
+    branch = member("gitBranch", JsonString(row.branch), row.branch, "told")
+    return json_object(("id", JsonId(row.id)), [*session_members(row), branch, agent_members(row)])
 
 
 STATEMENT = _statement()

@@ -9,13 +9,13 @@ from sqlalchemy import Select, and_, bindparam, case, select
 
 from craftastic.accounts.service import UserId
 from craftastic.database import Database
+from craftastic.environments.listing import agent_members, session_members
 from craftastic.environments.service import EnvironmentNotFound
 from craftastic.json_sql import (
     Json,
     JsonId,
     JsonNumber,
     JsonString,
-    JsonTime,
     json_object,
     member,
     text,
@@ -58,32 +58,16 @@ def _statement() -> Select[str | None]:
 
 def _session() -> Json:
     row = SessionRow
-    agent = text("")
-    for name, json, value in (
-        ("agentState", JsonString(row.agent_state), row.agent_state),
-        ("agentStateSince", JsonTime(row.agent_state_since), row.agent_state_since),
-        ("agentMessage", JsonString(row.agent_message), row.agent_message),
-        ("agentWaitsFor", JsonString(row.agent_waits_for), row.agent_waits_for),
-    ):
-        agent = agent.concat(member(name, json, value, "left out"))
-    has_agent = and_(row.agent_state.is_not(None), row.agent_state_since.is_not(None))
     return json_object(
         ("id", JsonId(row.id)),
         [
-            member("environmentId", JsonId(row.environment_id)),
-            member("name", JsonString(row.name)),
-            member("tmuxSessionName", JsonString(row.tmux_name)),
-            member("workingDirectory", JsonString(row.working_directory)),
-            member("status", JsonString(row.status)),
-            member("createdAt", JsonTime(row.created_at)),
-            member("updatedAt", JsonTime(row.updated_at)),
-            member("lastActivity", JsonTime(row.last_activity), row.last_activity, "left out"),
+            *session_members(row),
             member("agentId", JsonId(row.agent_id), row.agent_id, "told"),
             member("sessionType", JsonString(row.session_type)),
             member("gitBranch", JsonString(row.branch), row.branch, "told"),
             member("reason", JsonString(row.reason), row.reason, "left out"),
             _started_from(),
-            case((has_agent, agent), else_=text("")),
+            agent_members(row),
         ],
     )
 
